@@ -1,0 +1,3 @@
+"""One toolkit for contrastive image–text models over their whole life."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The few types, errors and rules that every other folder stands on."""

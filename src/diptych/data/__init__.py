@@ -1,0 +1,1 @@
+"""Reading pictures and words: sources, decoding, batching, tokenizers, evaluation sets."""

@@ -1,0 +1,1 @@
+"""Reading and writing model folders: native, open_clip, Hugging Face, OpenAI."""
