@@ -1,0 +1,128 @@
+"""What every tower is: a frozen config, the seams embed → blocks → pool, and named taps.
+
+Shapes: B rows, C channels, H height, W width, T tokens, L text length, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import replace
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from diptych.core.errors import UsageError
+from diptych.core.types import TokenMethod, Tokens
+
+
+class TowerConfig(BaseModel):
+    """The part all tower configs share; each tower file subclasses it with ``kind: Literal["…"] = "…"``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: str
+
+
+def size_bias(tokens: Tokens) -> Tensor | None:
+    """Attention bias ``log(size)`` of merged tokens, (B, 1, 1, T), so that a token of n patches weighs as n; None without sizes.
+
+    ToMe (arXiv:2210.09461), section 3, proportional attention. Prefix tokens missing from ``size_BT`` count one.
+    """
+    if tokens.size_BT is None:
+        return None
+    missing = tokens.x_BTD.shape[1] - tokens.size_BT.shape[1]
+    size_BT = nn.functional.pad(tokens.size_BT.to(tokens.x_BTD.dtype), (missing, 0), value=1.0)
+    return size_BT.log()[:, None, None, :]
+
+
+class ImageTower(nn.Module):
+    """Pixels to one vector an image, through seams that token methods and adapters use.
+
+    Attributes:
+        config: the frozen config that made it.
+        width: width of the pooled output, before the projection.
+        image_size: height and width in pixels it was made for.
+        blocks: transformer blocks; ``block(x_BTD, bias=None) -> x_BTD``, empty for a tower without tokens.
+    """
+
+    config: Any
+    width: int
+    image_size: tuple[int, int]
+    blocks: nn.ModuleList
+
+    def embed(self, pixels_BCHW: Tensor) -> Tokens:
+        """Normalised float pixels to tokens with positions, ready for the first block."""
+        raise UsageError(f"image tower {self.config.kind!r}", "it makes no tokens", "Use a tower with patch tokens such as 'vit'")
+
+    def pool(self, tokens: Tokens) -> Tensor:
+        """Tokens after the last block to (B, width); the final norm is inside."""
+        raise UsageError(f"image tower {self.config.kind!r}", "it makes no tokens", "Use a tower with patch tokens such as 'vit'")
+
+    def patches(self, tokens: Tokens) -> Tensor:
+        """The tap ``image.tokens``: normed patch tokens (B, T - prefix, D)."""
+        return tokens.x_BTD[:, tokens.prefix :]
+
+    def finish(self, tokens: Tokens) -> Tensor:
+        """Last block and pooling when nobody looks at the tokens; towers override it where a shorter way is exact."""
+        return self.pool(replace(tokens, x_BTD=self.blocks[-1](tokens.x_BTD, bias=size_bias(tokens))))
+
+    def forward(
+        self, pixels_BCHW: Tensor, tokens: TokenMethod | None = None, taps: Set[str] = frozenset()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Pooled rows (B, width) and the taps that were asked for.
+
+        Args:
+            pixels_BCHW: normalised float pixels.
+            tokens: a method that drops or merges tokens after the embedding and between blocks.
+            taps: names out of ``image.tokens`` (normed patch tokens). Raises :class:`UsageError` for any other.
+        """
+        check_taps(taps, {"image.tokens"})
+        state = self.embed(pixels_BCHW)
+        if tokens is not None:
+            state = tokens.after_embed(state)
+        watched = tokens is not None or bool(taps)
+        for index, block in enumerate(self.blocks if watched else self.blocks[:-1]):
+            state = replace(state, x_BTD=block(state.x_BTD, bias=size_bias(state)))
+            if tokens is not None:
+                state = tokens.after_block(index, state)
+        pooled_BD = self.pool(state) if watched else self.finish(state)
+        return pooled_BD, {"image.tokens": self.patches(state)} if taps else {}
+
+
+class TextTower(nn.Module):
+    """Token ids to one vector a text.
+
+    Attributes:
+        width: width of the pooled output, before the projection.
+        context: most tokens a text may have.
+        causal: whether a token sees only earlier ones, so that padding at the end may be cropped without any change.
+        pad_id: id of padding.
+    """
+
+    config: Any
+    width: int
+    context: int
+    causal: bool
+    pad_id: int
+
+    def forward(self, ids_BL: Tensor, taps: Set[str] = frozenset()) -> tuple[Tensor, dict[str, Tensor]]:
+        """Pooled rows (B, width) and the taps that were asked for out of ``text.tokens`` (normed tokens, B, L, D)."""
+        raise UsageError(f"text tower {type(self).__name__}", "it has no forward", "Define forward(ids_BL, taps) in the tower's file")
+
+
+def check_taps(asked: Set[str], known: set[str]) -> None:
+    """A :class:`UsageError` when a tap is asked for that the tower does not have."""
+    if unknown := set(asked) - known:
+        raise UsageError(f"tap {sorted(unknown)[0]!r}", "this tower does not give it", f"Known: {', '.join(sorted(known))}")
+
+
+def as_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    """``64`` or ``(64, 96)`` as height and width."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+@torch.no_grad()
+def count_parameters(module: nn.Module) -> int:
+    """Number of parameters of ``module``."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,174 @@
+"""Layers that both towers share: norm, activations, attention, block.
+
+Shapes: B rows, T tokens, Q query tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Activation = Literal["gelu", "quick_gelu", "gelu_tanh", "relu", "silu"]
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """``x · sigmoid(1.702 x)``, the approximation of GELU that the first CLIP models were trained with."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU by its tanh approximation (SigLIP)."""
+    return functional.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": functional.gelu,
+    "quick_gelu": quick_gelu,
+    "gelu_tanh": gelu_tanh,
+    "relu": functional.relu,
+    "silu": functional.silu,
+}
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer norm computed in float32 whatever the input's precision."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dtype == torch.float32 or input.dtype == torch.float64:
+            return functional.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+        weight, bias = self.weight.float(), self.bias.float()
+        return functional.layer_norm(input.float(), self.normalized_shape, weight, bias, self.eps).to(input.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one matmul for queries, keys and values (arXiv:1706.03762, section 3.2)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def _split(self, x_BTD: Tensor) -> Tensor:
+        return x_BTD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def forward(self, x_BTD: Tensor, bias: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Attention of all tokens to all (or, causal, to earlier) tokens.
+
+        Args:
+            x_BTD: tokens.
+            bias: added to the logits, broadcastable to (B, heads, T, T).
+            causal: token t sees tokens 0 … t.
+        """
+        q, k, v = map(self._split, self.qkv(x_BTD).chunk(3, dim=-1))
+        if bias is not None and causal:
+            length = x_BTD.shape[1]
+            bias = bias + torch.full((length, length), float("-inf"), device=bias.device, dtype=bias.dtype).triu(1)
+        mask = None if bias is None else bias.to(q.dtype)
+        y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal and bias is None)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+    def row(self, x_BTD: Tensor, at: tuple[Tensor, Tensor] | tuple[slice, int], mask: Tensor | None = None) -> Tensor:
+        """The same attention for one row a sample, (B, D): ``at`` indexes ``x_BTD`` to (B, D); ``mask`` adds to (B, heads, 1, T)."""
+        q_BTD, k, v = self.qkv(x_BTD).chunk(3, dim=-1)
+        q, k, v = self._split(q_BTD[at][:, None]), self._split(k), self._split(v)
+        y = functional.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask.to(q.dtype))
+        return self.out(y.transpose(1, 2).flatten(2))[:, 0]
+
+
+class Mlp(nn.Module):
+    """Two linear layers round an activation."""
+
+    def __init__(self, width: int, hidden: int, activation: Activation) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.activation(self.up(x)))
+
+
+class LayerScale(nn.Module):
+    """A learned factor a channel on a residual branch (CaiT, arXiv:2103.17239, section 2)."""
+
+    def __init__(self, width: int, init: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((width,), init))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: ``x + attention(norm(x))``, then ``x + mlp(norm(x))``.
+
+    Args:
+        hidden: width of the MLP's middle.
+        causal: whether tokens see only earlier ones.
+        layer_scale: initial value of a learned factor on both branches; None leaves it out.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        activation: Activation = "gelu",
+        eps: float = 1e-5,
+        causal: bool = False,
+        layer_scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.causal = causal
+        self.norm1 = LayerNorm(width, eps=eps)
+        self.attention = Attention(width, heads)
+        self.norm2 = LayerNorm(width, eps=eps)
+        self.mlp = Mlp(width, hidden, activation)
+        self.scale1 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
+        self.scale2 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
+
+    def forward(self, x_BTD: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Tokens after the block; ``bias`` is an additive attention bias broadcastable to (B, heads, T, T)."""
+        x_BTD = x_BTD + self.scale1(self.attention(self.norm1(x_BTD), bias, self.causal))
+        return x_BTD + self.scale2(self.mlp(self.norm2(x_BTD)))
+
+    def row(self, x_BTD: Tensor, index_B: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """One row of what :meth:`forward` gives, exactly, for a fraction of the work: (B, D).
+
+        Args:
+            index_B: which token of each row; None is token 0.
+            bias: additive, broadcastable to (B, heads, 1, T).
+        """
+        rows_B = torch.arange(len(x_BTD), device=x_BTD.device)
+        at = (slice(None), 0) if index_B is None else (rows_B, index_B)
+        if self.causal:
+            last_B = torch.zeros_like(rows_B) if index_B is None else index_B
+            later_BT = torch.arange(x_BTD.shape[1], device=x_BTD.device)[None] > last_B[:, None]
+            hide = torch.zeros_like(later_BT, dtype=x_BTD.dtype).masked_fill(later_BT, float("-inf"))[:, None, None]
+            bias = hide if bias is None else bias + hide
+        x_BD = x_BTD[at] + self.scale1(self.attention.row(self.norm1(x_BTD), at, bias))
+        return x_BD + self.scale2(self.mlp(self.norm2(x_BD)))
+
+
+def may_shorten(block: nn.Module) -> bool:
+    """Whether :meth:`Block.row` may stand for ``block(x)``: an unwrapped block that nobody hooks."""
+    return type(block) is Block and not block._forward_hooks and not block._forward_pre_hooks
+
+
+def init_blocks(blocks: nn.ModuleList, width: int) -> None:
+    """CLIP's initial values for the blocks of one tower (arXiv:2103.00020; standard deviations by width and depth)."""
+    attention_std, mlp_std = width**-0.5, (2 * width) ** -0.5
+    out_std = attention_std * (2 * max(len(blocks), 1)) ** -0.5
+    for block in blocks:
+        if isinstance(block, Block):
+            nn.init.normal_(block.attention.qkv.weight, std=attention_std)
+            nn.init.normal_(block.attention.out.weight, std=out_std)
+            nn.init.normal_(block.mlp.up.weight, std=mlp_std)
+            nn.init.normal_(block.mlp.down.weight, std=out_std)
+            for layer in (block.attention.qkv, block.attention.out, block.mlp.up, block.mlp.down):
+                nn.init.zeros_(layer.bias)
