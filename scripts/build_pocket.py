@@ -5,18 +5,16 @@
 
 - image tower and 1,000-way classifier: EfficientNet-Lite0, ImageNet-1k weights (Apache-2.0)
 - text tower and tokenizer: all-MiniLM-L6-v2 (Apache-2.0)
-- class names: the WordNet 3.0 lemmas of the 1,000 synsets in ImageNet's order, from timm's lists (Apache-2.0; WordNet's own licence is reproduced)
+- class names: the WordNet 3.0 lemmas of the 1,000 synsets in ImageNet's order, from timm's lists (Apache-2.0; WordNet's own licence is
+reproduced)
 
-The only pickled file among them (.pth) is read with ``weights_only=True``; the package itself reads safetensors alone. The joint space is closed form:
-softmax(logits / T) @ MiniLM(class names), less the mean over classes, with the options in ``SPACE``.
+The only pickled file among them (.pth) is read with ``weights_only=True``; the package itself reads safetensors alone. The joint space
+is closed form: softmax(logits / T) @ MiniLM(class names), less the mean over classes, with the options in ``SPACE``.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
-import tempfile
 import zipfile
 from pathlib import Path
 

@@ -1,10 +1,11 @@
 """BERT-style text tower: post-norm encoder, both directions, mean of the token states.
 
-Paper: Devlin, Chang, Lee, Toutanova, "BERT: Pre-training of Deep Bidirectional Transformers", arXiv:1810.04805, section 3; the mean over tokens follows Reimers and
-Gurevych, "Sentence-BERT", arXiv:1908.10084, section 3. MiniLM (Wang et al., arXiv:2002.10957) is this network at width 384.
+Paper: Devlin, Chang, Lee, Toutanova, "BERT: Pre-training of Deep Bidirectional Transformers", arXiv:1810.04805, section 3; the mean
+over tokens follows Reimers and Gurevych, "Sentence-BERT", arXiv:1908.10084, section 3. MiniLM (Wang et al., arXiv:2002.10957) is this
+network at width 384.
 
-Shapes: B texts, L tokens, D width, H heads. Padding (``pad_id``) is masked in attention and left out of the mean, so a text's row does not depend on
-the length that its batch is padded to.
+Shapes: B texts, L tokens, D width, H heads. Padding (``pad_id``) is masked in attention and left out of the mean, so a text's row does
+not depend on the length that its batch is padded to.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """EfficientNet-Lite0 image tower: inverted residual blocks, ReLU6, no squeeze-and-excitation.
 
-Paper: Tan and Le, "EfficientNet", arXiv:1905.11946, table 1; the Lite variant (no squeeze-and-excitation, ReLU6 in place of swish, stem and head not scaled) is the
-one that its authors published for small devices. Reference code: github.com/tensorflow/tpu, models/official/efficientnet/lite.
+Paper: Tan and Le, "EfficientNet", arXiv:1905.11946, table 1; the Lite variant (no squeeze-and-excitation, ReLU6 in place of swish, stem
+and head not scaled) is the one that its authors published for small devices. Reference code: github.com/tensorflow/tpu,
+models/official/efficientnet/lite.
 
-Batch normalisation is folded into the convolutions: w' = w·γ/√(σ²+ε), b' = β − μ·γ/√(σ²+ε), with ε = 1e-3. The tower therefore acts on each picture by itself, in
-training mode as in evaluation, and is meant to start from converted weights.
+Batch normalisation is folded into the convolutions: w' = w·γ/√(σ²+ε), b' = β − μ·γ/√(σ²+ε), with ε = 1e-3. The tower therefore acts on
+each picture by itself, in training mode as in evaluation, and is meant to start from converted weights.
 
 Shapes: B pictures, C channels, H height, W width; the last map of C channels is handed on as H·W tokens.
 """
@@ -75,8 +76,8 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite0(ImageTower):
     """Stem → 16 inverted residual blocks → 1×1 head → mean over positions: B, 1280.
 
-    ``embed`` runs the whole convolutional part and gives the final map as tokens, so token methods act before the mean; ``blocks`` is empty.
-    Pixels are expected as (x − 127)/128 on 0–255, which the model's preprocessing states as mean 127/255 and deviation 128/255.
+    ``embed`` runs the whole convolutional part and gives the final map as tokens, so token methods act before the mean; ``blocks`` is
+    empty. Pixels are expected as (x − 127)/128 on 0–255, which the model's preprocessing states as mean 127/255 and deviation 128/255.
     """
 
     def __init__(self, config: EfficientNetLite0Config) -> None:

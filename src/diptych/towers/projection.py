@@ -1,10 +1,12 @@
-"""From a tower's pooled row to the joint space: linear, none, a closed-form mixture of class embeddings, or a trained residual on any of them.
+"""From a pooled row to the joint space: linear, none, a closed-form mixture of class embeddings, or a residual on any of them.
+of them.
 
-The mixture is the convex combination of semantic embeddings of Norouzi et al. (ConSE, arXiv:1312.5650, equation 3): a classifier's probabilities over K known classes
-weight the text embeddings of the classes' names. It needs no picture–text pair. Here the probabilities are softened by a temperature.
+The mixture is the convex combination of semantic embeddings of Norouzi et al. (ConSE, arXiv:1312.5650, equation 3): a classifier's
+probabilities over K known classes weight the text embeddings of the classes' names. It needs no picture–text pair. Here the
+probabilities are softened by a temperature.
 
-The residual follows Gao et al. (CLIP-Adapter, arXiv:2110.04544, section 3.2) in adding a small trained head to a frozen output; its last layer starts
-at zero, so that before training it changes nothing.
+The residual follows Gao et al. (CLIP-Adapter, arXiv:2110.04544, section 3.2) in adding a small trained head to a frozen output; its
+last layer starts at zero, so that before training it changes nothing.
 
 Shapes: B rows, W the tower's width, K classes, D the joint width. Rows leave unnormalised; the model normalises them.
 """
