@@ -1,5 +1,4 @@
 """From a pooled row to the joint space: linear, none, a closed-form mixture of class embeddings, or a residual on any of them.
-of them.
 
 The mixture is the convex combination of semantic embeddings of Norouzi et al. (ConSE, arXiv:1312.5650, equation 3): a classifier's
 probabilities over K known classes weight the text embeddings of the classes' names. It needs no picture–text pair. Here the
