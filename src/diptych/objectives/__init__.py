@@ -1,0 +1,1 @@
+"""What is minimised: one file a method, found by its ``CARD``."""

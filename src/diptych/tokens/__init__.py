@@ -1,0 +1,1 @@
+"""Methods that give a tower fewer image tokens to work on."""
