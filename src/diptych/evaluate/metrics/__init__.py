@@ -1,0 +1,1 @@
+"""Pure functions from features or outcomes to numbers."""

@@ -1,0 +1,104 @@
+"""95 % percentile bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3) over the right unit.
+
+What is resampled is the unit that was sampled: images where they are independent, concepts where one concept was drawn by several
+artists, classes where the number is a mean over classes. With units of several examples the whole unit is drawn (cluster bootstrap)
+and the statistic is again a ratio of sums:
+
+    for b in range(draws):
+        units = [random unit for _ in all units]
+        statistic[b] = sum(value in units) / sum(weight in units)
+    low, high = quantiles(statistic, 2.5 %, 97.5 %)
+
+Shapes: N examples, U units, S draws.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from diptych.core.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A ratio of sums (a mean where no weights are given), its percentile interval and the number of units resampled."""
+
+    value: float
+    interval: tuple[float, float]
+    n: int
+
+
+def mean(
+    value_N: Tensor,
+    generator: Generator,
+    *,
+    unit_N: Tensor | None = None,
+    weight_N: Tensor | None = None,
+    draws: int = 1000,
+    level: float = 0.95,
+) -> Estimate:
+    """Σ value / Σ weight with its percentile bootstrap interval.
+
+    Args:
+        value_N: one value an example (a hit, a difference of hits, a hit times a weight).
+        generator: draws the units; the same seed gives the same interval.
+        unit_N: int64; examples with equal values are resampled together. None: each example is a unit.
+        weight_N: what the values are divided by; None: 1 each, so the statistic is the mean. Draws whose weights sum to 0 have no
+            value and are left out.
+        draws: how many resamples.
+        level: share of the resamples inside the interval, 0 < level < 1.
+
+    Raises:
+        UsageError: there are no examples, the weights sum to 0, or draws or level are out of range.
+    """
+    if draws < 1 or not 0 < level < 1:
+        raise UsageError("bootstrap", f"draws={draws}, level={level}", "Give at least 1 draw and a level between 0 and 1")
+    weight_N = torch.ones(len(value_N), dtype=torch.float64) if weight_N is None else weight_N.double()
+    if not len(value_N) or float(weight_N.sum()) == 0:
+        raise UsageError("bootstrap", "nothing to average: no examples, or weights that sum to 0", "Evaluate on a set that has examples")
+    sums_U2 = torch.stack([value_N.double(), weight_N], 1)
+    if unit_N is not None:
+        _, index_N = unit_N.unique(return_inverse=True)
+        sums_U2 = torch.zeros(int(index_N.max()) + 1, 2, dtype=torch.float64).index_add_(0, index_N, sums_U2)
+    total_2 = sums_U2.sum(0)
+    statistic_S = _resample(sums_U2, generator, draws)
+    tail = (1 - level) / 2
+    bounds = torch.quantile(statistic_S, torch.tensor([tail, 1 - tail], dtype=torch.float64))
+    return Estimate(float(total_2[0] / total_2[1]), (float(bounds[0]), float(bounds[1])), len(sums_U2))
+
+
+def difference(
+    value_N: Tensor, other_N: Tensor, generator: Generator, *, unit_N: Tensor | None = None, draws: int = 1000, level: float = 0.95
+) -> Estimate:
+    """Mean of ``value − other`` on the same examples: one resample is used for both, so what they share cancels."""
+    if value_N.shape != other_N.shape:
+        raise UsageError("paired difference", f"{len(value_N)} against {len(other_N)} examples", "Evaluate both models on the same set")
+    return mean(value_N.double() - other_N.double(), generator, unit_N=unit_N, draws=draws, level=level)
+
+
+def kept(
+    value_N: Tensor, other_N: Tensor, generator: Generator, *, unit_N: Tensor | None = None, draws: int = 1000, level: float = 0.95
+) -> Estimate:
+    """Of what ``other`` got right, the share that ``value`` still gets right: Σ value · other / Σ other (values in 0 … 1)."""
+    if value_N.shape != other_N.shape:
+        raise UsageError("retention", f"{len(value_N)} against {len(other_N)} examples", "Evaluate both models on the same set")
+    return mean(value_N.double() * other_N.double(), generator, unit_N=unit_N, weight_N=other_N, draws=draws, level=level)
+
+
+def _resample(sums_U2: Tensor, generator: Generator, draws: int, at_once: int = 1 << 22) -> Tensor:
+    """The statistic of each resample that has weight (float64, at most ``draws`` of them), in bounded memory."""
+    units = len(sums_U2)
+    value_U, weight_U = sums_U2.unbind(1)
+    value_U, weight_U = value_U.contiguous(), weight_U.contiguous()
+    even = bool((weight_U == weight_U[0]).all())
+    parts = []
+    chunk = max(1, at_once // units)
+    for start in range(0, draws, chunk):
+        index_SU = torch.randint(units, (min(chunk, draws - start), units), generator=generator)
+        value_S = value_U[index_SU].sum(1)
+        weight_S = torch.full_like(value_S, float(weight_U[0]) * units) if even else weight_U[index_SU].sum(1)
+        parts.append((value_S / weight_S)[weight_S != 0])
+    return torch.cat(parts)

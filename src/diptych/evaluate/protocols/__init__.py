@@ -1,0 +1,1 @@
+"""One file a protocol: features and a set in, per-example outcomes out."""
