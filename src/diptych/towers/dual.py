@@ -1,0 +1,179 @@
+"""The dual encoder: two towers, their projections, the scale and bias of the logits, and what turns pictures and words into rows.
+
+Shapes: B rows, N all rows, C channels, H height, W width, L text length, D joint width, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence, Set
+from typing import Any
+
+import torch
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+from typing_extensions import Annotated
+
+from diptych.core.errors import UsageError
+from diptych.core.rng import seed_for
+from diptych.core.types import Preprocess, TokenMethod
+from diptych.data.tokenizers import Tokenizer, TokenizerConfig
+from diptych.towers.base import TowerConfig
+from diptych.towers.build import build_image_tower, build_text_tower, parse_image_config, parse_text_config
+from diptych.towers.projection import ProjectionConfig, build_projection
+
+ImageConfig = Annotated[SerializeAsAny[TowerConfig], BeforeValidator(parse_image_config)]
+TextConfig = Annotated[SerializeAsAny[TowerConfig], BeforeValidator(parse_text_config)]
+
+
+class DualConfig(BaseModel):
+    """Everything besides the weights that decides what the model computes.
+
+    Args:
+        name: how reports call it.
+        image, text: the towers' configs, told apart by ``kind``.
+        embed_dim: width of the joint space.
+        preprocess: from decoded RGB to the image tower's input.
+        init_scale: first value of the logits' scale (already exponentiated); ``max_scale`` caps it.
+        init_bias: first value of the logits' bias; None for a model without one.
+        tokenizer: settings beside ``tokenizer.json``; None where the model has no tokenizer.
+        templates: prompt templates with one ``{}`` that :meth:`DualEncoder.classifier` uses when none are given.
+        parent: name of the model this one was made from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    image: ImageConfig
+    text: TextConfig
+    embed_dim: int = Field(ge=1)
+    image_projection: ProjectionConfig = ProjectionConfig()
+    text_projection: ProjectionConfig = ProjectionConfig()
+    preprocess: Preprocess
+    init_scale: float = Field(default=1 / 0.07, gt=0)
+    max_scale: float = Field(default=100.0, gt=0)
+    init_bias: float | None = None
+    tokenizer: TokenizerConfig | None = None
+    templates: tuple[str, ...] = ("a photo of a {}.",)
+    parent: str | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> DualConfig:
+        context = getattr(self.text, "context", None)
+        if self.tokenizer is not None and context is not None and self.tokenizer.context != context:
+            raise ValueError(f"tokenizer context {self.tokenizer.context} is not the text tower's {context}")
+        return self
+
+
+class DualEncoder(nn.Module):
+    """Two towers that meet in one space of unit rows.
+
+    Args:
+        config: what to build.
+        tokenizer: for texts as strings; None leaves :meth:`encode_text` and :meth:`classifier` without one.
+        seed: of the initial weights; the global random state is left as it was.
+    """
+
+    def __init__(self, config: DualConfig, tokenizer: Tokenizer | None = None, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for(seed, "weights"))
+            self.image = build_image_tower(config.image)
+            self.text = build_text_tower(config.text)
+            self.image_projection = build_projection(config.image_projection, self.image.width, config.embed_dim)
+            self.text_projection = build_projection(config.text_projection, self.text.width, config.embed_dim)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(config.init_scale)))
+        self.bias = None if config.init_bias is None else nn.Parameter(torch.tensor(config.init_bias))
+        self.register_buffer("mean", torch.tensor(config.preprocess.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(config.preprocess.std)[:, None, None], persistent=False)
+        self.tokenizer = tokenizer if tokenizer is not None else default_tokenizer(config)
+        self.templates = config.templates
+
+    @property
+    def scale(self) -> Tensor:
+        """What similarities are multiplied with: ``exp(log_scale)``, at most ``max_scale``."""
+        return self.log_scale.exp().clamp(max=self.config.max_scale)
+
+    @property
+    def embed_dim(self) -> int:
+        """Width of the joint space."""
+        return self.config.embed_dim
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.log_scale.device
+
+    def normalise(self, pixels_BCHW: Tensor) -> Tensor:
+        """uint8 0–255 or float 0–1 RGB to what the image tower reads, ``(x - mean) / std``."""
+        dtype = self.mean.dtype
+        if pixels_BCHW.dtype == torch.uint8:
+            return torch.addcmul(-self.mean / self.std, pixels_BCHW.to(dtype), 1 / (255 * self.std))
+        if not pixels_BCHW.dtype.is_floating_point:
+            raise UsageError(f"pixels of {pixels_BCHW.dtype}", "pictures are uint8 0–255 or float 0–1", "Convert them first")
+        return (pixels_BCHW.to(dtype) - self.mean) / self.std
+
+    def image_features(
+        self, pixels_BCHW: Tensor, *, tokens: TokenMethod | None = None, taps: Set[str] = frozenset(), normalise: bool = True
+    ) -> Any:
+        """Unit rows (B, D) of pictures; with ``taps`` a tuple of the rows and the taps by name.
+
+        Args:
+            pixels_BCHW: uint8 0–255 or float 0–1 RGB at the model's size; with ``normalise=False`` what the tower itself reads.
+            tokens: a method that drops or merges image tokens.
+            taps: names such as ``image.tokens``.
+        """
+        pixels_BCHW = self.normalise(pixels_BCHW) if normalise else pixels_BCHW
+        pooled_BW, seen = self.image(pixels_BCHW, tokens=tokens, taps=taps)
+        rows_BD = functional.normalize(self.image_projection(pooled_BW), dim=-1)
+        return (rows_BD, seen) if taps else rows_BD
+
+    def text_features(self, ids_BL: Tensor, *, taps: Set[str] = frozenset()) -> Any:
+        """Unit rows (B, D) of token ids; with ``taps`` a tuple of the rows and the taps by name."""
+        pooled_BW, seen = self.text(ids_BL, taps=taps)
+        rows_BD = functional.normalize(self.text_projection(pooled_BW), dim=-1)
+        return (rows_BD, seen) if taps else rows_BD
+
+    def logits(self, image_BD: Tensor, text_ND: Tensor) -> Tensor:
+        """Scaled (and, where the model has one, shifted) similarities (B, N) of unit rows."""
+        logits_BN = self.scale * image_BD @ text_ND.T
+        return logits_BN if self.bias is None else logits_BN + self.bias
+
+    def encode_image(self, images: Any, batch_size: int = 64, progress: bool = False) -> Tensor:
+        """Unit rows (N, D), float32 on the CPU, without gradient; see :func:`diptych.towers.encode.encode_image`."""
+        from diptych.towers.encode import encode_image
+
+        return encode_image(self, images, batch_size, progress)
+
+    def encode_text(self, texts: str | Iterable[str], batch_size: int = 256, progress: bool = False) -> Tensor:
+        """Unit rows (N, D), float32 on the CPU, without gradient; see :func:`diptych.towers.encode.encode_text`."""
+        from diptych.towers.encode import encode_text
+
+        return encode_text(self, texts, batch_size, progress)
+
+    def classifier(self, labels: Sequence[str], templates: Sequence[str] | None = None) -> Any:
+        """A zero-shot :class:`~diptych.towers.classifier.Classifier` over ``labels``."""
+        from diptych.towers.classifier import Classifier
+
+        return Classifier.from_labels(self, labels, templates)
+
+    @torch.no_grad()
+    def fingerprint(self) -> str:
+        """sha256 of the config (its name and parent aside) and of every weight: equal models have equal ones."""
+        digest = hashlib.sha256(self.config.model_dump_json(exclude={"name", "parent"}).encode())
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(f"{name}{tuple(value.shape)}".encode())
+            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def default_tokenizer(config: DualConfig) -> Tokenizer | None:
+    """The tokenizer that needs no file: CLIP's byte pairs or, for the smallest presets, bytes. None where neither fits the config."""
+    if config.tokenizer is None:
+        return None
+    for made in (Tokenizer.clip(config.tokenizer.context), Tokenizer.byte_level(config.tokenizer.context)):
+        if made.config == config.tokenizer:
+            return made
+    return None

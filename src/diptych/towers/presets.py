@@ -1,0 +1,114 @@
+"""Named sizes: ``preset("vit-b-32")`` is a frozen config; every part of it can be replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from diptych.core.errors import UsageError, nearest
+from diptych.core.types import Preprocess
+from diptych.data.tokenizers import TokenizerConfig
+from diptych.towers.dual import DualConfig
+from diptych.towers.layers import Activation
+from diptych.towers.projection import ProjectionConfig
+from diptych.towers.text import TransformerConfig
+from diptych.towers.vision import ViTConfig
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+HALF = (0.5, 0.5, 0.5)
+
+
+def _vit(side: int, patch: int, width: int, depth: int, heads: int, activation: Activation = "gelu") -> ViTConfig:
+    return ViTConfig(image_size=(side, side), patch=patch, width=width, depth=depth, heads=heads, mlp=4 * width, activation=activation)
+
+
+def _text(width: int, depth: int, heads: int, context: int = 77, vocab: int = 49408, activation: Activation = "gelu") -> TransformerConfig:
+    return TransformerConfig(vocab=vocab, context=context, width=width, depth=depth, heads=heads, mlp=4 * width, activation=activation)
+
+
+def clip(name: str, image: ViTConfig, text: TransformerConfig, embed_dim: int) -> DualConfig:
+    """A CLIP of two transformers (arXiv:2103.00020): linear projections, CLIP's preprocessing and byte pairs."""
+    return DualConfig(
+        name=name,
+        image=image,
+        text=text,
+        embed_dim=embed_dim,
+        preprocess=Preprocess(image.image_size, CLIP_MEAN, CLIP_STD),
+        tokenizer=TokenizerConfig(context=text.context, clean="lower", marks={"<start_of_text>": 49406, "<end_of_text>": 49407}),
+    )
+
+
+def siglip(name: str, image: ViTConfig, text: TransformerConfig) -> DualConfig:
+    """A SigLIP (arXiv:2303.15343): attention pooling, bidirectional text with the last row, learned bias, no image projection."""
+    return DualConfig(
+        name=name,
+        image=image,
+        text=text,
+        embed_dim=image.width,
+        image_projection=ProjectionConfig(kind="none"),
+        text_projection=ProjectionConfig(kind="linear", bias=True),
+        preprocess=Preprocess(image.image_size, HALF, HALF, resize="squash"),
+        init_scale=10.0,
+        init_bias=-10.0,
+        tokenizer=None,
+    )
+
+
+def _siglip(name: str, side: int, patch: int, width: int, depth: int, heads: int) -> DualConfig:
+    image = ViTConfig(
+        image_size=(side, side),
+        patch=patch,
+        width=width,
+        depth=depth,
+        heads=heads,
+        mlp=4 * width,
+        pool="attention",
+        class_token=False,
+        norm_pre=False,
+        patch_bias=True,
+        activation="gelu_tanh",
+        norm_eps=1e-6,
+    )
+    text = TransformerConfig(
+        vocab=32000,
+        context=64,
+        width=width,
+        depth=depth,
+        heads=heads,
+        mlp=4 * width,
+        causal=False,
+        pool="last",
+        pad_id=1,
+        activation="gelu_tanh",
+        norm_eps=1e-6,
+    )
+    return siglip(name, image, text)
+
+
+def _tiny() -> DualConfig:
+    config = clip("tiny", _vit(32, 8, 32, 2, 2), _text(32, 2, 2, context=16, vocab=512), 32)
+    text = config.text.model_copy(update={"pad_id": 258, "pool": "eos", "eos_id": 257})
+    return config.model_copy(update={"text": text, "tokenizer": TokenizerConfig(context=16, pad_id=258)})
+
+
+def _openai(name: str, side: int, patch: int, vision: tuple[int, int, int], text: tuple[int, int, int], embed_dim: int) -> DualConfig:
+    return clip(name, _vit(side, patch, *vision, "quick_gelu"), _text(*text, activation="quick_gelu"), embed_dim)
+
+
+PRESETS: dict[str, Callable[[], DualConfig]] = {
+    "tiny": _tiny,
+    "vit-s-8-64": lambda: clip("vit-s-8-64", _vit(64, 8, 192, 12, 3), _text(192, 12, 3), 192),
+    "vit-b-32": lambda: clip("vit-b-32", _vit(224, 32, 768, 12, 12), _text(512, 12, 8), 512),
+    "vit-b-16": lambda: clip("vit-b-16", _vit(224, 16, 768, 12, 12), _text(512, 12, 8), 512),
+    "vit-l-14": lambda: clip("vit-l-14", _vit(224, 14, 1024, 24, 16), _text(768, 12, 12), 768),
+    "vit-b-32-openai": lambda: _openai("vit-b-32-openai", 224, 32, (768, 12, 12), (512, 12, 8), 512),
+    "vit-b-16-openai": lambda: _openai("vit-b-16-openai", 224, 16, (768, 12, 12), (512, 12, 8), 512),
+    "vit-l-14-openai": lambda: _openai("vit-l-14-openai", 224, 14, (1024, 24, 16), (768, 12, 12), 768),
+    "siglip-b-16": lambda: _siglip("siglip-b-16", 224, 16, 768, 12, 12),
+}
+
+
+def preset(name: str) -> DualConfig:
+    """The frozen config of a named size; an unknown name is a :class:`UsageError` with the nearest one."""
+    if name not in PRESETS:
+        raise UsageError(f"preset {name!r}", "no preset of that name", nearest(name, PRESETS))
+    return PRESETS[name]()
