@@ -1,3 +1,41 @@
-"""One toolkit for contrastive image–text models over their whole life."""
+"""One toolkit for contrastive image–text models over their whole life.
+
+Importing the package loads nothing heavy; the functions below are looked up when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diptych.data.open import open
+    from diptych.engine.loop import train
+    from diptych.evaluate.run import evaluate
+    from diptych.towers.formats.load import load
+    from diptych.towers.formats.native import save
 
 __version__ = "0.1.0"
+
+_EXPORTS = {
+    "load": "diptych.towers.formats.load",
+    "save": "diptych.towers.formats.native",
+    "open": "diptych.data.open",
+    "train": "diptych.engine.loop",
+    "evaluate": "diptych.evaluate.run",
+}
+
+__all__ = ["__version__", "evaluate", "load", "open", "save", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """The exported function ``name``, importing its module now."""
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'diptych' has no attribute {name!r}")
+    value = getattr(import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXPORTS})

@@ -1,0 +1,92 @@
+"""The catalogue: every published method the project knows, whether it works here, and what was measured.
+
+``catalogue.tsv`` lists the methods; a card in the registry makes a row ``"working"``; a line of ``claims.jsonl`` fills
+``"measured"``. Cards are read from syntax trees, so a listing imports no method and no torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from diptych.core.errors import UsageError, nearest
+from diptych.core.registry import PACKAGE, Entry, entries
+
+MEASURED_KEYS = ("effect", "interval", "seeds", "command")
+
+
+def listed() -> list[dict[str, str]]:
+    """Rows of ``catalogue.tsv`` in file order: id, name, title, kind, family, tier, mechanism, claim, check."""
+    with (PACKAGE / "catalogue.tsv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def card_text(entry: Entry) -> dict[str, str]:
+    """The string fields of a card, read from its file's syntax tree without importing it."""
+    spec = importlib.util.find_spec(entry.module)
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError(f"the file of {entry.module}")
+    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
+        if isinstance(target, ast.Name) and target.id == "CARD" and isinstance(node.value, ast.Call):  # type: ignore[union-attr]
+            pairs = {key.arg: key.value for key in node.value.keywords if key.arg}  # type: ignore[union-attr]
+            return {name: v.value for name, v in pairs.items() if isinstance(v, ast.Constant) and isinstance(v.value, str)}
+    raise ValueError(f"{entry.module} declares no CARD")
+
+
+def claims_file() -> Path | None:
+    """Where measured claims are kept: beside the package's data, or ``docs/`` of a source checkout."""
+    checkout = PACKAGE.parent.parent
+    places = [PACKAGE / "claims.jsonl"]
+    if (checkout / "pyproject.toml").is_file():
+        places.append(checkout / "docs" / "claims.jsonl")
+    return next((place for place in places if place.is_file()), None)
+
+
+def measured(path: Path | None) -> dict[str, dict[str, Any]]:
+    """By method id: ``{"effect", "interval", "seeds", "command"}``; the last line of an id counts. Empty without a file."""
+    found: dict[str, dict[str, Any]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path else ():
+        row = json.loads(line)
+        found[row["id"]] = {key: row[key] for key in MEASURED_KEYS}
+    return found
+
+
+def catalogue(family: str | None = None, status: str | None = None) -> list[dict[str, Any]]:
+    """Every known method, in the stable form of ``diptych catalogue --json``.
+
+    Args:
+        family: keep one family, by the catalogue's name (``"ssl"``) or by a card's (``"objective"``).
+        status: keep ``"planned"`` or ``"working"`` rows.
+
+    Returns:
+        Dictionaries with the keys ``id, name, family, paper, status, claim, measured``; methods of the registry that the
+        list does not name come last.
+
+    Raises:
+        UsageError: no method is of that family, or the status is neither of the two.
+    """
+    results, cards = measured(claims_file()), {entry.id: entry for entry in entries()}
+    rows = [{**row, "paper": row["title"], "card_family": getattr(cards.get(row["id"]), "family", "")} for row in listed()]
+    known = {row["id"] for row in rows}
+    for entry in (entry for entry in entries() if entry.id not in known):
+        rows.append({"name": entry.id, "paper": "", "claim": "", **card_text(entry), "card_family": entry.family})
+    if family is not None and not any(family in (row["family"], row["card_family"]) for row in rows):
+        raise UsageError(f"family {family!r}", "no method is of that family", nearest(family, {row["family"] for row in rows}))
+    if status not in (None, "planned", "working"):
+        raise UsageError(f"status {status!r}", "a method is planned or working", nearest(str(status), ("planned", "working")))
+    out = [
+        {
+            **{key: row[key] for key in ("id", "name", "family", "paper")},
+            "status": "working" if row["id"] in cards else "planned",
+            "claim": row["claim"],
+            "measured": results.get(row["id"]),
+        }
+        for row in rows
+        if family in (None, row["family"], row["card_family"])
+    ]
+    return [row for row in out if status in (None, row["status"])]
