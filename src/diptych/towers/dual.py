@@ -8,13 +8,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Sequence, Set
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
-from typing_extensions import Annotated
 
 from diptych.core.errors import UsageError
 from diptych.core.rng import seed_for

@@ -14,7 +14,7 @@ MARKS = {"open_clip": ("<start_of_text>", "<end_of_text>"), "huggingface": ("<|s
 
 
 def byte_letters() -> list[str]:
-    """256 printable letters, one a byte, in the order that the vocabulary numbers them: printable bytes first, the others from U+0100 on."""
+    """256 printable letters, one a byte, as the vocabulary numbers them: printable bytes first, the others from U+0100 on."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(256 - len(printable))]
 
@@ -30,7 +30,7 @@ def vocabulary(marks: tuple[str, str]) -> tuple[dict[str, int], list[tuple[str, 
 
 
 def build(style: str) -> tokenizers.Tokenizer:
-    """The tokenizer in the ``"open_clip"`` style (text arrives clean, marks are plain words) or ``"huggingface"`` (it normalises itself)."""
+    """The tokenizer in ``"open_clip"`` style (text arrives clean, marks are plain words) or ``"huggingface"`` (it normalises itself)."""
     start, end = MARKS[style]
     vocab, merges = vocabulary((start, end))
     model = models.BPE(vocab=vocab, merges=merges, continuing_subword_prefix="", end_of_word_suffix="</w>", fuse_unk=False)
