@@ -25,7 +25,10 @@ LEVELS = {
     "cli": 7,
 }
 FREE = ("__init__.py", "__main__.py")  # the package's own two files, which only look things up
-EXCEPT_ALLOWED = {("cli/app.py", "run")}
+EXCEPT_ALLOWED = {
+    ("cli/app.py", "run"): "the one place where any error becomes a line",
+    ("data/tokenizers.py", "from_file"): "the tokenizers library raises plain Exception for a bad file",
+}
 FILE_LINES, METHOD_LINES, FUNCTION_LINES = 300, 200, 60
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +26,7 @@ def command(
     labels_file: Annotated[Path | None, typer.Option("--labels-file", help="A text file with one label a line.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Model; then every positional is an image.")] = None,
     template: Annotated[list[str], typer.Option("--template", help="Prompt with {} for the label; repeat for an ensemble.")] = [],  # noqa: B006
+    top: Annotated[int, typer.Option("--top", min=1, help="How many labels to show for each image.")] = 1,
     none_below: Annotated[
         float | None, typer.Option("--none-below", min=0, max=1, help="Answer none of these below this probability.")
     ] = None,
@@ -33,23 +34,28 @@ def command(
     """Label pictures with your own words: one row an image, with a probability."""
     name, rest = model_and_rest(items, model, "diptych classify mini photo.jpg --labels cat,dog")
     known = read_labels(labels, labels_file)
-    bad = [text for text in template if "{}" not in text]
-    if bad:
-        raise UsageError(
-            f"--template {bad[0]!r}", "it has no place for the label", "Write {} where the label goes, as in 'a photo of a {}'"
-        )
     paths = image_files(rest)
 
     from diptych import load
 
     classifier = load(name).classifier(known, templates=tuple(template) or None)
-    answers, probabilities = classifier.predict(paths, none_below=none_below)
-    rows = [
-        {"image": str(path), "label": label, "probability": round(float(probability), 6)}
-        for path, label, probability in zip(paths, answers, probabilities, strict=True)
-    ]
-    shown = [(row["image"], NONE if row["label"] is None else row["label"], f"{row['probability']:.3f}") for row in rows]
-    out.result(rows, table("", ("image", "label", ">probability"), shown))
+    answers, chances_NK = classifier.predict(paths, none_below=none_below)
+    rows = []
+    for path, answer, chance_K in zip(paths, answers, chances_NK, strict=True):
+        value_T, at_T = chance_K.topk(min(top, len(known)))
+        best = [{"label": known[at], "probability": round(value, 6)} for value, at in zip(value_T.tolist(), at_T.tolist(), strict=True)]
+        rows.append({"image": str(path), "label": answer, "probability": best[0]["probability"], "top": best})
+    out.result(rows, table("", ("image", "label", ">probability"), [line for row in rows for line in lines(row)]))
+
+
+def lines(row: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The table's lines of one image: its answer, then the next best labels."""
+    first, *more = row["top"]
+    name = NONE if row["label"] is None else row["label"]
+    head = [(row["image"], name, f"{first['probability']:.3f}")]
+    if row["label"] is None:
+        more = row["top"] if more else []
+    return head + [("", item["label"], f"{item['probability']:.3f}") for item in more]
 
 
 def read_labels(labels: str, file: Path | None) -> list[str]:

@@ -71,7 +71,7 @@ def catalogue(family: str | None = None, status: str | None = None) -> list[dict
         UsageError: no method is of that family, or the status is neither of the two.
     """
     results, cards = measured(claims_file()), {entry.id: entry for entry in entries()}
-    rows = [{**row, "paper": row["title"], "card_family": getattr(cards.get(row["id"]), "family", "")} for row in listed()]
+    rows = [{**row, "paper": row["title"] or row["name"], "card_family": getattr(cards.get(row["id"]), "family", "")} for row in listed()]
     known = {row["id"] for row in rows}
     for entry in (entry for entry in entries() if entry.id not in known):
         rows.append({"name": entry.id, "paper": "", "claim": "", **card_text(entry), "card_family": entry.family})
