@@ -46,6 +46,7 @@ class Batch:
         ids: B sample ids.
         concept_B: int64; equal values are positives. Unique per row where nothing is known.
         drawn: what the random transforms drew, by name, each with B rows.
+        captions: the B captions that ``text_BL`` was made of; ``()`` where the batch has no words.
     """
 
     image_BCHW: Tensor
@@ -53,6 +54,7 @@ class Batch:
     ids: tuple[str, ...]
     concept_B: Tensor
     drawn: Mapping[str, Tensor] = field(default_factory=dict)
+    captions: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
