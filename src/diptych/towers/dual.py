@@ -76,6 +76,8 @@ class DualEncoder(nn.Module):
 
     def __init__(self, config: DualConfig, tokenizer: Tokenizer | None = None, seed: int = 0) -> None:
         super().__init__()
+        if tokenizer is not None and tokenizer.config != config.tokenizer:
+            config = DualConfig.model_validate({**dict(config), "tokenizer": tokenizer.config})
         self.config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for(seed, "weights"))
@@ -88,7 +90,18 @@ class DualEncoder(nn.Module):
         self.register_buffer("mean", torch.tensor(config.preprocess.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(config.preprocess.std)[:, None, None], persistent=False)
         self.tokenizer = tokenizer if tokenizer is not None else default_tokenizer(config)
-        self.templates = config.templates
+        self._check_vocabulary()
+
+    def _check_vocabulary(self) -> None:
+        vocab = getattr(self.config.text, "vocab", None)
+        if self.tokenizer is not None and vocab is not None and self.tokenizer.vocab > vocab:
+            why = f"the tokenizer has ids up to {self.tokenizer.vocab - 1}, the text tower's table ends at {vocab - 1}"
+            raise UsageError(f"model {self.config.name!r}", why, "Use the tokenizer that the model was trained with")
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Prompt templates of :meth:`classifier`."""
+        return self.config.templates
 
     @property
     def scale(self) -> Tensor:
