@@ -143,6 +143,15 @@ def test_two_ranks_equal_one(identity, options, concepts, two_ranks):
         np.testing.assert_allclose(np.concatenate([two[0][index], two[1][index]]) / 2, one[index], atol=1e-12)
 
 
+@pytest.mark.parametrize("identity", IDS)
+def test_chance_is_the_loss_of_rows_that_tell_nothing(identity):
+    n = 6
+    flat = [[1.0, 0.0]] * n
+    bias = -float(np.log(n - 1))
+    told = registry.find(identity, "objective").load().chance(n)
+    assert told == pytest.approx(reference(identity).reference(flat, flat, list(range(n)), 0.0, bias), abs=1e-12)
+
+
 def test_cards_are_complete():
     assert {"clip", "siglip"} <= set(IDS)
     for identity in IDS:

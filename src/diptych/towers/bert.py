@@ -80,6 +80,8 @@ class BertTower(TextTower):
     The embedding of segment 0, which every single text carries, is folded into the position rows.
     """
 
+    crops = True  # padding is masked everywhere, so that it may be cropped at the end without any change
+
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.config = config

@@ -21,6 +21,8 @@ each the mean over rows.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -51,6 +53,11 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     image_weight: float = Field(0.5, ge=0.0, le=1.0)
+
+
+def chance(batch: int) -> float:
+    """The loss of rows that tell nothing: ln(batch)."""
+    return math.log(batch)
 
 
 def _direction(rows_BD: Tensor, cols_ND: Tensor, same_BN: Tensor, scale: Tensor, smooth: float) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,8 @@ Where concepts repeat, every pair of an equal concept has the label +1.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch.nn import functional as F
@@ -51,6 +53,11 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def chance(batch: int) -> float:
+    """The loss of rows that tell nothing, with the best bias, ln(1/(batch − 1)): about ln(batch) + 1."""
+    return math.log(batch) - (batch - 1) * math.log1p(-1.0 / batch)
+
+
 def siglip(pairs: Pairs) -> Loss:
     """The loss of this rank's images against the text columns given; a plain sum over blocks of columns.
 
@@ -58,8 +65,7 @@ def siglip(pairs: Pairs) -> Loss:
         pairs: unit rows and columns, scale (already exponentiated) and bias.
 
     Returns:
-        ``terms`` positive and negative (their sum is the total); ``report`` the mean of both divided by their counts is
-        left out, since blocks of a ring have different counts.
+        ``terms`` positive and negative; their sum is the total.
 
     Raises:
         UsageError: the model has no bias.

@@ -1,0 +1,190 @@
+"""One optimiser step: a batch in, one update of the weights, and what there is to log, still on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from diptych.core import registry
+from diptych.core.errors import UsageError
+from diptych.core.rng import seed_for
+from diptych.core.types import Batch, Loss, TokenMethod
+from diptych.engine import cached, optim, parallel
+from diptych.engine.encode import Encoded, Encoder, TextCache, inputs_of
+from diptych.engine.parallel import Ranks
+from diptych.engine.run import InitConfig, Run, options_of
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """What one step did; tensors on the device, averaged over nothing yet.
+
+    Args:
+        loss: this rank's loss before the update.
+        grad_norm: norm of the whole gradient before clipping.
+        bad: 1.0 where loss or gradient is not finite; the update was then left out.
+    """
+
+    loss: Tensor
+    grad_norm: Tensor
+    scale: Tensor
+    bad: Tensor
+    terms: Mapping[str, Tensor]
+    report: Mapping[str, Tensor]
+
+
+def freeze(model: Any, init: InitConfig) -> None:
+    """Set ``requires_grad`` as the run says. What is frozen is put into evaluation mode by :func:`training_mode`."""
+    for name in ("image", "text", "image_projection", "text_projection"):
+        if name in init.frozen:
+            getattr(model, name).requires_grad_(False)
+    if "scale" in init.frozen:
+        model.log_scale.requires_grad_(False)
+        if model.bias is not None:
+            model.bias.requires_grad_(False)
+
+
+def training_mode(model: Any) -> None:
+    """Training mode, except for parts without a trainable parameter: their dropout and running statistics stay off."""
+    model.train()
+    for name in ("image", "text", "image_projection", "text_projection"):
+        part = getattr(model, name)
+        if not any(p.requires_grad for p in part.parameters()):
+            part.eval()
+
+
+def half_by_hardware(precision: str, device: torch.device) -> bool:
+    """Whether autocast to bfloat16 is used: asked for with ``"auto"``, and in the hardware rather than emulated."""
+    if precision == "off":
+        return False
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+
+
+class Stepper:
+    """Holds what a step needs and does it: ``stepper(batch, step, lr)``.
+
+    Args:
+        run: the settings.
+        model: a dual encoder on ``ranks.device``, already frozen where the run says so.
+        ranks: this process among all.
+        tokens: the token method of the run, or None.
+        how: ``"replicate"`` or ``"shard"`` instead of the rule; for tests.
+    """
+
+    def __init__(self, run: Run, model: Any, ranks: Ranks, tokens: TokenMethod | None = None, how: str | None = None) -> None:
+        self.run, self.model, self.ranks, self.tokens = run, model, ranks, tokens
+        self.objective = registry.find(run.objective.name, "objective")
+        self.options = options_of("objective", run.objective)
+        card = self.objective.card
+        frozen_text = not any(p.requires_grad for p in model.text.parameters()) and not any(tap.startswith("text.") for tap in card.needs)
+        self.cache = TextCache(model.text) if frozen_text else None
+        taps = frozenset(need for need in card.needs if "." in need)
+        self.encoder = Encoder(model, tokens, taps, frozen_text, half_by_hardware(run.precision, ranks.device))
+        self.parts = 1 if run.data.micro is None else max(1, run.data.batch // ranks.world // run.data.micro)
+        self._check_micro()
+        blocks = [block for tower in (model.image, model.text) for block in getattr(tower, "blocks", [])]
+        self.forward: nn.Module = parallel.wrap(self.encoder, blocks, ranks, how)
+        self.sharded = ranks.world > 1 and not isinstance(self.forward, DistributedDataParallel)
+        self.optimizer = optim.build(self.encoder, run.optim)
+        training_mode(model)
+
+    def _check_micro(self) -> None:
+        """Batch norm sees one part at a time, so that a gradient cache would not be exact."""
+        norms = (nn.BatchNorm1d, nn.BatchNorm2d)
+        found = [name for name, m in self.model.named_modules() if isinstance(m, norms) and any(p.requires_grad for p in m.parameters())]
+        if found and self.parts > 1:
+            raise UsageError(
+                "data.micro", f"{found[0]} is a trainable batch norm, which sees only one part at a time", "Leave out data.micro"
+            )
+
+    def __call__(self, batch: Batch, step: int, lr: float) -> Stepped:
+        """Update the weights with one batch of this rank (CPU tensors). ``step`` seeds what is drawn on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self._backward(batch, step)
+        trainable = [p for p in self.encoder.parameters() if p.requires_grad]
+        limit = float("inf") if self.run.optim.clip_grad is None else self.run.optim.clip_grad
+        norm = nn.utils.clip_grad_norm_(trainable, limit)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # type: ignore[operator]
+        bad = (~(torch.isfinite(loss.total) & torch.isfinite(norm))).float()
+        if not self.sharded:
+            self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # the fused kernel then leaves the weights alone
+        self.optimizer.step()
+        return Stepped(loss.total.detach(), norm.detach(), self._scale(), bad, loss.terms, loss.report)
+
+    def _scale(self) -> Tensor:
+        scale = self.model.log_scale.detach()
+        return (scale.full_tensor() if hasattr(scale, "full_tensor") else scale).exp().clamp(max=self.model.config.max_scale)
+
+    def _backward(self, batch: Batch, step: int) -> Loss:
+        concept_B = batch.concept_B.to(self.ranks.device, non_blocking=True)
+
+        def loss_of(rows: Encoded) -> Loss:
+            return parallel.contrast(
+                self.objective, self.options, rows.image_BD, rows.text_BD, rows.scale, rows.bias, concept_B, rows.taps, self.ranks
+            )
+
+        if self.parts == 1:
+            loss = loss_of(self._part(batch, step, 0)())
+            loss.total.backward()
+            return loss
+        rows = len(batch) // self.parts
+        parts = [self._part(_rows(batch, slice(i * rows, (i + 1) * rows)), step, i) for i in range(self.parts)]
+        return cached.backward(parts, loss_of, self._hold)
+
+    def repeat(self, batch: Batch, step: int) -> None:
+        """This rank's forward and backward of a step once more, without other ranks, update or shards; for finding faults."""
+        alone = Ranks(0, 1, 0, self.ranks.device)
+        inputs = inputs_of(batch, self.model, self.cache, self.ranks.device)
+        self._draw_from(step, 0)
+        self.optimizer.zero_grad(set_to_none=True)
+        rows = self.encoder(inputs.image_BCHW, inputs.text_U, inputs.index_B)
+        concept_B = batch.concept_B.to(self.ranks.device)
+        loss = parallel.contrast(
+            self.objective, self.options, rows.image_BD, rows.text_BD, rows.scale, rows.bias, concept_B, rows.taps, alone
+        )
+        loss.total.backward()
+
+    def _draw_from(self, step: int, part: int) -> None:
+        """Seed dropout and token draws by step, rank and part."""
+        names = (step, self.ranks.rank, part)
+        torch.manual_seed(seed_for(self.run.seed, "dropout", *names))
+        draws = getattr(self.tokens, "generator", None)
+        if draws is not None:
+            draws.manual_seed(seed_for(self.run.seed, "tokens", *names))
+
+    def _part(self, batch: Batch, step: int, part: int) -> Callable[[], Encoded]:
+        """The rows of one part, the same at every call: what is drawn comes from the seed, the step, the rank and the part."""
+        inputs = inputs_of(batch, self.model, self.cache, self.ranks.device)
+
+        def encode() -> Encoded:
+            self._draw_from(step, part)
+            return self.forward(inputs.image_BCHW, inputs.text_U, inputs.index_B)
+
+        return encode
+
+    def _hold(self, last: bool) -> AbstractContextManager:
+        """Replicas average once, after the last part; shards average each part, which sums to the same."""
+        return nullcontext() if last or not isinstance(self.forward, DistributedDataParallel) else self.forward.no_sync()
+
+
+def _rows(batch: Batch, rows: slice) -> Batch:
+    """Some rows of a batch."""
+    drawn = {name: value[rows] for name, value in batch.drawn.items()}
+    return replace(
+        batch,
+        image_BCHW=batch.image_BCHW[rows],
+        text_BL=batch.text_BL[rows],
+        ids=batch.ids[rows],
+        concept_B=batch.concept_B[rows],
+        drawn=drawn,
+    )
