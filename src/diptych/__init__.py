@@ -12,24 +12,24 @@ if TYPE_CHECKING:
     from diptych.data.open import open
     from diptych.engine.loop import train
     from diptych.evaluate.run import evaluate
-    from diptych.towers.formats.load import load
-    from diptych.towers.formats.native import save
+    from diptych.towers.formats.load import load, save
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
     "load": "diptych.towers.formats.load",
-    "save": "diptych.towers.formats.native",
+    "save": "diptych.towers.formats.load",
     "open": "diptych.data.open",
     "train": "diptych.engine.loop",
-    "evaluate": "diptych.evaluate.run",
 }
 
 __all__ = ["__version__", "evaluate", "load", "open", "save", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    """The exported function ``name``, importing its module now."""
+    """The exported function ``name``, importing its module now. ``evaluate`` is a package that can be called."""
+    if name == "evaluate":
+        return import_module("diptych.evaluate")
     if name not in _EXPORTS:
         raise AttributeError(f"module 'diptych' has no attribute {name!r}")
     value = getattr(import_module(_EXPORTS[name]), name)
