@@ -83,9 +83,9 @@ class Tokenizer:
 
     def __init__(self, core: tokenizers.Tokenizer, config: TokenizerConfig) -> None:
         self.config = config
-        self._core = core
-        self._core.enable_truncation(config.context)
-        self._core.enable_padding(length=config.context, pad_id=config.pad_id)
+        self.core = core
+        self.core.enable_truncation(config.context)
+        self.core.enable_padding(length=config.context, pad_id=config.pad_id)
 
     @classmethod
     def from_file(
@@ -141,7 +141,22 @@ class Tokenizer:
     @property
     def vocab(self) -> int:
         """One more than the largest id."""
-        return max(self._core.get_vocab(with_added_tokens=True).values()) + 1
+        return max(self.core.get_vocab(with_added_tokens=True).values()) + 1
+
+    def id_of(self, token: str) -> int | None:
+        """Id of a token as the vocabulary spells it, or None."""
+        return self.core.token_to_id(token)
+
+    def token_of(self, number: int) -> str | None:
+        """The vocabulary's spelling of an id, or None."""
+        return self.core.id_to_token(number)
+
+    @property
+    def frame(self) -> tuple[int | None, int | None]:
+        """Ids that every text begins and ends with; None where there is none."""
+        empty = self.core.encode("")
+        ids = [token for token, real in zip(empty.ids, empty.attention_mask, strict=True) if real]
+        return (ids[0] if len(ids) > 1 else None), (ids[-1] if ids else None)
 
     @cached_property
     def _marks(self) -> re.Pattern[str] | None:
@@ -151,7 +166,7 @@ class Tokenizer:
     def _encode(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
         """Padded ids of each text and whether the context cut it."""
         cleaned = [clean(text, self.config.clean) for text in texts]
-        encoded = [(e.ids, bool(e.overflowing)) for e in self._core.encode_batch(cleaned)]
+        encoded = [(e.ids, bool(e.overflowing)) for e in self.core.encode_batch(cleaned)]
         if self._marks is not None:
             for index, text in enumerate(cleaned):
                 if self._marks.search(text):
@@ -182,14 +197,14 @@ class Tokenizer:
     def decode(self, ids: Tensor | Sequence[int]) -> str:
         """Text of one row of ids without special tokens and padding, spaced as the tokenizer spaces its words."""
         row = ids.tolist() if isinstance(ids, Tensor) else list(ids)
-        empty = self._core.encode("")
+        empty = self.core.encode("")
         frame = {token for token, real in zip(empty.ids, empty.attention_mask, strict=True) if real}
         end = next((i for i, token in enumerate(row) if i and token in frame and token != row[0]), len(row))
-        words = self._core.decode([token for token in row[:end] if token not in frame and token != self.pad_id])
+        words = self.core.decode([token for token in row[:end] if token not in frame and token != self.pad_id])
         return words.replace("</w>", " ").strip()
 
     def _plain_json(self) -> str:
-        return json.dumps(json.loads(self._core.to_str()) | {"truncation": None, "padding": None}, ensure_ascii=False)
+        return json.dumps(json.loads(self.core.to_str()) | {"truncation": None, "padding": None}, ensure_ascii=False)
 
     def save(self, folder: str | Path) -> Path:
         """Write ``tokenizer.json`` into ``folder``; context, padding and cleaning are in :attr:`config`."""

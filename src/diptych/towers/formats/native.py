@@ -89,7 +89,7 @@ def save_native(
     """Write a native folder in one step (temporary name, fsync, rename).
 
     Args:
-        dtype: matrices are stored so; vectors and scalars stay float32. Loading upcasts, and the golden rows are those of the upcast weights.
+        dtype: matrices are stored so; vectors and scalars stay float32. Loading upcasts; the golden rows are those of upcast weights.
         card: text of ``card.md``; "" writes a few facts, or keeps the card that is there.
 
     Raises:
