@@ -17,6 +17,7 @@ from torch import Tensor
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NOISE_SIDE = 8
+CHUNK = 1 << 18
 _LUMA = (0.299, 0.587, 0.114)
 _TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
@@ -136,6 +137,16 @@ def apply(image_BCHW: Tensor, drawn: Mapping[str, Tensor], fill: tuple[int, int,
     """
     if not drawn:
         return flatten_alpha(image_BCHW, fill)
+    rows = max(2, CHUNK // image_BCHW[0].numel())
+    out = torch.empty((len(image_BCHW), 3, *image_BCHW.shape[2:]), dtype=torch.uint8, device=image_BCHW.device)
+    for start in range(0, len(out), rows):
+        part = slice(start, start + rows)
+        out[part] = _apply_chunk(image_BCHW[part], {name: value[part] for name, value in drawn.items()}, fill)
+    return out
+
+
+def _apply_chunk(image_BCHW: Tensor, drawn: Mapping[str, Tensor], fill: tuple[int, int, int]) -> Tensor:
+    """:func:`apply` for so few pictures that they stay in the processor's cache."""
     alpha = image_BCHW.shape[1] == 4
     x = image_BCHW.float().mul_(1 / 255)
     if alpha:
@@ -151,10 +162,12 @@ def apply(image_BCHW: Tensor, drawn: Mapping[str, Tensor], fill: tuple[int, int,
 
 def _move(x_BCHW: Tensor, box_B4: Tensor, alpha: bool) -> Tensor:
     """Crop, zoom, shift and flip in one bilinear sampling."""
-    zero = torch.zeros_like(box_B4[:, 0])
-    centre_x, centre_y, half_w, half_h = box_B4.unbind(1)
-    theta_B23 = torch.stack([torch.stack([half_w, zero, centre_x], 1), torch.stack([zero, half_h, centre_y], 1)], 1)
-    grid = F.affine_grid(theta_B23, list(x_BCHW.shape), align_corners=False)
+    rows, _, height, width = x_BCHW.shape
+    across = (2 * torch.arange(width, device=x_BCHW.device) + 1) / width - 1
+    down = (2 * torch.arange(height, device=x_BCHW.device) + 1) / height - 1
+    grid = x_BCHW.new_empty(rows, height, width, 2)
+    grid[..., 0] = (box_B4[:, 2:3] * across + box_B4[:, 0:1])[:, None, :]
+    grid[..., 1] = (box_B4[:, 3:4] * down + box_B4[:, 1:2])[:, :, None]
     return F.grid_sample(x_BCHW, grid, mode="bilinear", padding_mode="zeros" if alpha else "reflection", align_corners=False)
 
 

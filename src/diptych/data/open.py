@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from diptych.core.errors import UsageError
-from diptych.data.sources.base import SPLIT_ALIASES, SPLIT_NAMES, Dataset, Overrides
-from diptych.data.sources.columnar import choose_split, open_parquet
+from diptych.data.sources.base import SPLIT_ALIASES, SPLIT_NAMES, Dataset, Overrides, choose_split
+from diptych.data.sources.columnar import open_parquet
 from diptych.data.sources.folder import FolderDataset, list_files
 from diptych.data.sources.hub import is_saved_dataset, open_saved_dataset
 from diptych.data.sources.shards import ShardDataset
@@ -81,26 +82,45 @@ def _open_folder(root: Path, overrides: Overrides) -> Dataset:
         return open_saved_dataset(root, overrides)
     if splits := _split_folders(root):
         split = choose_split(list(splits), overrides, str(root))
-        dataset = _open_folder(splits[str(split)], replace(overrides, split=None))
+        dataset = _open_folder(splits[split], replace(overrides, split=None))
         dataset.split, dataset.splits = split, tuple(sorted(splits))
         return dataset
     files = list_files(root)
     of = {suffix: [root / name for name, s in files if f".{s}" == suffix] for suffix in (".tar", *TABLE_SUFFIXES)}
     if of[".tar"]:
-        overrides.refuse("a folder of tars", "split")
-        return ShardDataset(of[".tar"], overrides, root)
+        return _by_split(of[".tar"], root, overrides, lambda paths, rest: ShardDataset(paths, rest, root))
     if of[".parquet"]:
-        return open_parquet(of[".parquet"], root, overrides)
+        return _by_split(of[".parquet"], root, overrides, lambda paths, rest: open_parquet(paths, root, rest))
     tables = [path for suffix in READERS for path in of[suffix] if path.parent == root]
-    if len(tables) == 1:
-        return open_text_table(tables[0], overrides)
-    if len(tables) > 1:
-        names = ", ".join(path.name for path in tables)
-        raise UsageError(str(root), f"it holds several tables ({names})", "Give the path of one of them")
+    if tables:
+        return _by_split(tables, root, overrides, _one_table)
     overrides.refuse("a folder of images", "split")
     if not files:
         raise UsageError(str(root), "the folder is empty", f"Give {FORMATS}")
     return FolderDataset(root, overrides, files)
+
+
+def _by_split(paths: list[Path], root: Path, overrides: Overrides, build: Callable[[list[Path], Overrides], Dataset]) -> Dataset:
+    """Files named by split (``train.csv``, ``test-00000-of-00002.parquet``, ``dev_3.tar``), where all are named so."""
+    splits: dict[str, list[Path]] = {}
+    for path in paths:
+        match = re.match(rf"({'|'.join(SPLIT_NAMES)})(?=[-_.])", path.name.lower())
+        if match is None:
+            overrides.refuse(f"{root.name}, whose files are not named by split,", "split")
+            return build(paths, overrides)
+        splits.setdefault(SPLIT_ALIASES.get(match[1], match[1]), []).append(path)
+    split = choose_split(list(splits), overrides, str(root))
+    dataset = build(splits[split], replace(overrides, split=None))
+    dataset.split, dataset.splits = split, tuple(sorted(splits))
+    return dataset
+
+
+def _one_table(paths: list[Path], overrides: Overrides) -> Dataset:
+    """The only table of a folder."""
+    if len(paths) > 1:
+        names = ", ".join(path.name for path in paths)
+        raise UsageError(str(paths[0].parent), f"it holds several tables ({names})", "Give the path of one of them")
+    return open_text_table(paths[0], overrides)
 
 
 def _split_folders(root: Path) -> dict[str, Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from diptych.core.errors import DiptychError, UsageError
+from diptych.core.errors import DiptychError, UsageError, nearest
 from diptych.core.types import Sample
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
@@ -156,6 +156,21 @@ class Subset(Dataset):
 
     def fingerprint(self) -> str:
         return digest([self.base.fingerprint(), *map(str, self.indices)])
+
+
+def choose_split(names: list[str], overrides: Overrides, where: str) -> str:
+    """The split asked for (``dev`` and ``val`` mean ``validation``); else ``train``; else the first.
+
+    Raises:
+        UsageError: the split asked for is not there.
+    """
+    if overrides.split is None:
+        return "train" if "train" in names else sorted(names)[0]
+    asked = overrides.split.lower()
+    asked = asked if asked in names else SPLIT_ALIASES.get(asked, asked)
+    if asked not in names:
+        raise UsageError(f"split={overrides.split!r}", f"{where} has no such split", nearest(overrides.split, names))
+    return asked
 
 
 def digest(parts: Iterable[str]) -> str:

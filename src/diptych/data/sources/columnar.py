@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.core.errors import DiptychError, UsageError, nearest
-from diptych.data.sources.base import SPLIT_NAMES, Overrides
+from diptych.core.errors import DiptychError, UsageError
+from diptych.data.sources.base import Overrides
 from diptych.data.sources.table import TableDataset
 
 KEPT_GROUPS = 8
@@ -63,23 +62,16 @@ class ParquetColumn(Sequence[Any]):
 
 
 def open_parquet(paths: list[Path], root: Path, overrides: Overrides) -> TableDataset:
-    """One or more Parquet files with equal columns. Files named ``SPLIT-…`` are splits, as the Hub writes them.
+    """One or more Parquet files with equal columns.
 
     Raises:
-        UsageError: an unknown split, or files whose columns differ.
+        UsageError: files whose columns differ.
         DiptychError: a file is damaged.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    by_split: dict[str, list[Path]] = {}
-    for path in paths:
-        match = re.match(rf"({'|'.join(SPLIT_NAMES)})[-.]", path.name)
-        by_split.setdefault(match[1] if match else "", []).append(path)
-    split = choose_split([name for name in by_split if name], overrides, str(root)) if "" not in by_split else None
-    if split is None and overrides.split:
-        raise UsageError(f"split={overrides.split!r}", f"{root} has no splits", "Leave out split=")
-    paths = by_split[split] if split else paths
+    overrides.refuse("a single Parquet file", "split")
     try:
         files = [pq.ParquetFile(path) for path in paths]
     except (pa.ArrowInvalid, OSError) as error:
@@ -95,25 +87,8 @@ def open_parquet(paths: list[Path], root: Path, overrides: Overrides) -> TableDa
         else:
             cells[name] = ArrowColumn(pa.chunked_array([c for f in files for c in f.read(columns=[name]).column(0).chunks], type=kind))
     classes = _hub_classes(files[0].schema_arrow.metadata or {})
-    dataset = TableDataset(root, "Parquet table", cells, overrides, root if root.is_dir() else root.parent, paths, classes)
-    if split:
-        dataset.split, dataset.splits = split, tuple(sorted(by_split))
-    return dataset
-
-
-def choose_split(names: list[str], overrides: Overrides, where: str) -> str | None:
-    """The split asked for; else ``train``; else the only or first one. None where there are none.
-
-    Raises:
-        UsageError: the split asked for is not there.
-    """
-    if not names:
-        return None
-    if overrides.split is None:
-        return next((name for name in ("train", "training") if name in names), sorted(names)[0])
-    if overrides.split not in names:
-        raise UsageError(f"split={overrides.split!r}", f"{where} has no such split", nearest(overrides.split, names))
-    return overrides.split
+    folder = root if root.is_dir() else root.parent
+    return TableDataset(root, "Parquet table", cells, overrides, folder, paths, classes)
 
 
 def _hub_classes(metadata: dict[bytes, bytes]) -> tuple[str, ...] | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from diptych.core.errors import DiptychError, UsageError
-from diptych.data.sources.base import Overrides
-from diptych.data.sources.columnar import ArrowColumn, choose_split, class_names
+from diptych.data.sources.base import Overrides, choose_split
+from diptych.data.sources.columnar import ArrowColumn, class_names
 from diptych.data.sources.table import TableDataset
 
 
@@ -28,18 +29,14 @@ def open_saved_dataset(root: Path, overrides: Overrides) -> TableDataset:
 
     if (root / "dataset_dict.json").is_file():
         splits = [str(name) for name in json.loads((root / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]]
-        split = choose_split(splits, overrides, str(root))
-        if split is None:
+        if not splits:
             raise UsageError(str(root), "dataset_dict.json names no split", "Save the dataset again")
-        dataset = _open_one(root / split, root, Overrides(**{**_fields(overrides), "split": None}), pa)
+        split = choose_split(splits, overrides, str(root))
+        dataset = _open_one(root / Path(split).name, root, replace(overrides, split=None), pa)
         dataset.split, dataset.splits = split, tuple(sorted(splits))
         return dataset
     overrides.refuse("a saved dataset without splits", "split")
     return _open_one(root, root, overrides, pa)
-
-
-def _fields(overrides: Overrides) -> dict[str, Any]:
-    return {name: getattr(overrides, name) for name in overrides.__dataclass_fields__}
 
 
 def _open_one(folder: Path, root: Path, overrides: Overrides, pa: Any) -> TableDataset:

@@ -6,13 +6,12 @@ resume are exact. Nothing is ever extracted: links, devices and sparse members a
 
 from __future__ import annotations
 
-import tarfile
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from diptych.core.errors import DiptychError, UsageError, nearest
+from diptych.core.errors import UsageError, nearest
 from diptych.core.types import Sample
 from diptych.data.sources.base import (
     IMAGE_SUFFIXES,
@@ -29,38 +28,12 @@ from diptych.data.sources.base import (
     digest,
     parse_json,
     read_lines,
-    split_key,
     stat_line,
 )
+from diptych.data.sources.tar import scan
 
 PARTS = ("image", "txt", "json", "cls")
 CAPTION_KEYS = ("captions", "caption", "text")
-
-
-def scan(path: Path) -> tuple[list[tuple[str, str, int, int]], int]:
-    """``(key, extension, offset, size)`` of every ordinary member of an uncompressed tar, and how many were refused.
-
-    Raises:
-        DiptychError: the file is no tar, is compressed, or ends before a member does.
-    """
-    members, refused, end = [], 0, path.stat().st_size
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header in memory
-                if member.isdir():
-                    continue
-                if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse() or member.size < 0:
-                    refused += 1
-                    continue
-                if member.offset_data + member.size > end:
-                    raise tarfile.ReadError(f"member {member.name!r} ends at byte {member.offset_data + member.size:,} of {end:,}")
-                members.append((*split_key(member.name), member.offset_data, member.size))
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        raise DiptychError(
-            f"shard {path}", f"not a whole, uncompressed tar ({error})", "Decompress it, copy it again, or take it out of the folder"
-        ) from error
-    return members, refused
 
 
 class ShardDataset(Dataset):

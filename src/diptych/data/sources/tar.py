@@ -1,0 +1,111 @@
+"""Where the members of a tar lie: one pass over its headers, nothing extracted.
+
+Ordinary headers (ustar and GNU, and the PAX records that only carry times) are read here, some hundred thousand a second;
+a tar with anything else in it (long names, sizes over 8 GiB, sparse members) is read by the standard library instead.
+"""
+
+from __future__ import annotations
+
+import mmap
+import tarfile
+from pathlib import Path
+
+from diptych.core.errors import DiptychError
+from diptych.data.sources.base import split_key
+
+BLOCK = 512
+ORDINARY = (b"0", b"\0", b"7")
+_ZERO = bytes(BLOCK)
+Member = tuple[str, str, int, int]
+
+
+class _Unusual(Exception):
+    """A header that the quick reader leaves to the standard library."""
+
+
+def scan(path: Path) -> tuple[list[Member], int]:
+    """``(key, extension, offset, size)`` of every ordinary member of an uncompressed tar, and how many others were refused.
+
+    Links, devices, pipes and sparse members are refused (never read); folders are passed over.
+
+    Raises:
+        DiptychError: the file is no tar, is compressed, or ends before a member does.
+    """
+    try:
+        try:
+            return _quick(path)
+        except _Unusual:
+            return _careful(path)
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        mend = "Decompress it, copy it again, or take it out of the folder"
+        raise DiptychError(f"shard {path}", f"not a whole, uncompressed tar ({error})", mend) from error
+
+
+def _quick(path: Path) -> tuple[list[Member], int]:
+    """The headers one after another, from a memory map."""
+    end = path.stat().st_size
+    if end < BLOCK:
+        raise _Unusual
+    members: list[Member] = []
+    refused, at = 0, 0
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        while at + BLOCK <= end:
+            header = content[at : at + BLOCK]
+            if header == _ZERO:
+                return members, refused
+            kind, size = header[156:157], _checked_size(header)
+            start = at + BLOCK
+            if start + size > end:
+                raise tarfile.ReadError(f"the member at byte {at:,} ends at byte {start + size:,} of {end:,}")
+            if kind in ORDINARY:
+                members.append((*split_key(_name(header)), start, size))
+            elif kind == b"x":
+                _check_records(content[start : start + size])
+            elif kind in b"123456":
+                refused += kind != b"5"
+                size = 0
+            else:
+                raise _Unusual
+            at = start + (size + BLOCK - 1) // BLOCK * BLOCK
+    return members, refused
+
+
+def _checked_size(header: bytes) -> int:
+    """The size field of a header whose checksum holds; anything odd is left to the standard library."""
+    told, size = header[148:156].strip(b" \0"), header[124:136].strip(b" \0")
+    if not told.isdigit() or not (size.isdigit() or not size) or header[257:262] != b"ustar":
+        raise _Unusual
+    if int(told, 8) != sum(header) - sum(header[148:156]) + 8 * 32:
+        raise _Unusual
+    return int(size or b"0", 8)
+
+
+def _name(header: bytes) -> str:
+    """Name with its ustar prefix (GNU headers keep times where the prefix would be)."""
+    name = header[:100].partition(b"\0")[0]
+    prefix = header[345:500].partition(b"\0")[0] if header[257:263] == b"ustar\0" else b""
+    return (prefix + b"/" + name if prefix else name).decode("utf-8", "surrogateescape")
+
+
+def _check_records(records: bytes) -> None:
+    """PAX records that change a name or size, or describe a sparse member, are left to the standard library."""
+    if any(word in records for word in (b" path=", b" size=", b" GNU.", b" hdrcharset=")):
+        raise _Unusual
+
+
+def _careful(path: Path) -> tuple[list[Member], int]:
+    """The same through :mod:`tarfile`."""
+    members: list[Member] = []
+    refused, end = 0, path.stat().st_size
+    with tarfile.open(path, "r:") as tar:
+        for member in tar:
+            tar.members = []  # type: ignore[attr-defined]
+            if member.isdir():
+                continue
+            if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE) or member.issparse() or member.size < 0:
+                refused += 1
+                continue
+            if member.offset_data + member.size > end:
+                raise tarfile.ReadError(f"member {member.name!r} ends at byte {member.offset_data + member.size:,} of {end:,}")
+            members.append((*split_key(member.name), member.offset_data, member.size))
+    return members, refused
