@@ -51,7 +51,9 @@ def test_classification_agrees_with_scikit_learn():
     mean, present = classification.per_class(classification.top_k(rank, 1), label, 12)
     assert mean.mean().item() == pytest.approx(balanced_accuracy_score(label.numpy(), predicted.numpy()), abs=1e-12)
     assert present.tolist() == sorted(set(label.tolist()))
-    assert (classification.confusion(predicted, label, 12).numpy() == confusion_matrix(label.numpy(), predicted.numpy(), labels=np.arange(12))).all()
+    assert (
+        classification.confusion(predicted, label, 12).numpy() == confusion_matrix(label.numpy(), predicted.numpy(), labels=np.arange(12))
+    ).all()
 
 
 def test_most_confused_by_hand():
@@ -145,9 +147,7 @@ def test_recall_chance_averages_over_queries():
 def test_random_features_are_at_chance():
     image, text = unit(60, 16, "ci"), unit(300, 16, "ct")
     owner = torch.arange(300) % 60
-    hits = [
-        retrieval.recall(retrieval.ranks(unit(60, 16, "ci", s), text, torch.arange(60), owner), 10).mean().item() for s in range(40)
-    ]
+    hits = [retrieval.recall(retrieval.ranks(unit(60, 16, "ci", s), text, torch.arange(60), owner), 10).mean().item() for s in range(40)]
     assert len(image) == 60
     assert np.mean(hits) == pytest.approx(retrieval.recall_chance(10, 300, torch.full((60,), 5)), abs=0.025)
 

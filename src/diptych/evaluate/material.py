@@ -1,0 +1,151 @@
+"""What is evaluated on, whatever it came from: an embedded set, a dataset of ``diptych.open``, or the name of either."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diptych.core.errors import DiptychError, UsageError
+from diptych.core.types import Sample
+from diptych.data.sets.base import EvalSet
+from diptych.data.sources.base import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Samples in random access, with what an evaluation must know about them.
+
+    Args:
+        name: the set's name or the path, as records will say it.
+        version: of the set's classes, templates and samples.
+        source: the samples; pictures may still be on the disk.
+        fingerprint: changes when the samples do; for caches.
+        classes: class names by label, or () where the set has none.
+        templates: prompt templates with ``{}`` for the class name, or () where the set brings none.
+        protocols: which protocols the set is meant for; () means each that its samples allow.
+        about: one line on what it measures, for the report.
+    """
+
+    name: str
+    version: str
+    source: Sequence[Sample]
+    fingerprint: str
+    classes: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
+    protocols: tuple[str, ...] = ()
+    about: str = ""
+
+    def take(self, index: Tensor) -> Material:
+        """Only the samples at ``index``, with all the classes."""
+        chosen = index.tolist()
+        source = [self.source[i] for i in chosen]
+        return replace(self, source=source, fingerprint=hash_of([self.fingerprint, *map(str, chosen)]))
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The samples without their pictures. N samples.
+
+    Args:
+        ids: N sample ids.
+        captions: N tuples of captions.
+        label_N: int64; −1 where a sample has no label.
+        group_N: int64; samples of one concept share a number, a sample without concept has its own.
+        part: N names of the part of the set each sample is reported under (``meta["group"]``), "" where it has none.
+    """
+
+    ids: tuple[str, ...]
+    captions: tuple[tuple[str, ...], ...]
+    label_N: Tensor
+    group_N: Tensor
+    part: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, index: Tensor) -> Table:
+        """Only the rows at ``index``."""
+        chosen = index.tolist()
+        ids, captions, part = (tuple(column[i] for i in chosen) for column in (self.ids, self.captions, self.part))
+        return Table(ids, captions, self.label_N[index], self.group_N[index], part)  # type: ignore[arg-type]
+
+
+def table(source: Sequence[Sample]) -> Table:
+    """Read every sample's words. Raises :class:`DiptychError` when there are none."""
+    ids, captions, labels, groups, parts = [], [], [], [], []
+    known: dict[object, int] = {}
+    for i, sample in enumerate(source):
+        ids.append(sample.id)
+        captions.append(sample.captions)
+        labels.append(-1 if sample.label is None else sample.label)
+        groups.append(known.setdefault(i if sample.concept is None else sample.concept, len(known)))
+        parts.append(str(sample.meta.get("group", "") or ""))
+    if not ids:
+        raise DiptychError(
+            "evaluation data", "it has no samples", "Give a path or a set with pictures; `diptych inspect PATH` shows what is read"
+        )
+    return Table(tuple(ids), tuple(captions), torch.tensor(labels), torch.tensor(groups), tuple(parts))
+
+
+def material(data: Any) -> Material:
+    """A :class:`Material` of an ``EvalSet``, a ``Dataset``, or the name or path of one.
+
+    A string is a path when something lies there, otherwise the name of a set.
+    """
+    if isinstance(data, Material):
+        return data
+    if isinstance(data, (str, Path)):
+        return _named(str(data))
+    if isinstance(data, EvalSet):
+        return _of_set(data)
+    if isinstance(data, Dataset):
+        return _of_dataset(data)
+    raise UsageError(
+        f"evaluation data of type {type(data).__name__}",
+        "it is no set, dataset, name or path",
+        "Give a set's name, a path, or diptych.open(PATH)",
+    )
+
+
+def hash_of(parts: Iterable[str]) -> str:
+    """16 hexadecimal digits of strings, order included."""
+    hasher = sha256()
+    for part in parts:
+        hasher.update(part.encode("utf-8", "surrogateescape") + b"\0")
+    return hasher.hexdigest()[:16]
+
+
+def _named(name: str) -> Material:
+    if Path(name).exists():
+        from diptych.data.open import open as open_data
+
+        return _of_dataset(open_data(name))
+    from diptych.data.sets.find import find
+
+    return _of_set(find(name))
+
+
+def _line(sample: Sample) -> str:
+    """A sample's id and the hash of its picture (for a file its size and time of change)."""
+    if isinstance(sample.image, bytes):
+        return f"{sample.id}|{sha256(sample.image).hexdigest()}"
+    stat = sample.image.stat()
+    return f"{sample.id}|{stat.st_size}|{stat.st_mtime_ns}"
+
+
+def _of_set(found: EvalSet) -> Material:
+    source = found.samples()
+    fingerprint = hash_of(map(_line, source))
+    return Material(found.name, found.version, source, fingerprint, found.classes, found.templates, found.tasks, found.about)
+
+
+def _of_dataset(found: Dataset) -> Material:
+    return Material(
+        str(found.path), found.fingerprint(), found, found.fingerprint(), tuple(found.classes or ()), tuple(found.templates or ())
+    )

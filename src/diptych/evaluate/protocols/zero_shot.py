@@ -1,0 +1,102 @@
+"""Zero-shot classification: the picture against the names of the classes, nothing learned.
+
+Paper: Radford et al., Learning Transferable Visual Models From Natural Language Supervision (arXiv:2103.00020), section 3.1.4 (prompt
+templates and ensembling in embedding space).
+
+Each class name is put into every template, the unit rows of its prompts are averaged and made unit again; a picture's class is the
+nearest row. Shapes: N pictures, K classes, P templates, D embedding width.
+
+    for name in classes:
+        row = mean(encode_text(template with name) for template in templates)
+        class_row = row / |row|
+    prediction = argmax(image_row · class_row)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from diptych.core.card import Card
+from diptych.core.errors import UsageError
+from diptych.evaluate.material import Table
+from diptych.evaluate.metrics import classification
+from diptych.evaluate.outcome import EncodeText, Metric, Outcome, Question
+
+CARD = Card(
+    id="zero_shot",
+    name="Zero-shot classification",
+    family="protocol",
+    paper="Learning Transferable Visual Models From Natural Language Supervision (arXiv:2103.00020)",
+    where="section 3.1.4",
+    code="https://github.com/openai/CLIP",
+    needs=frozenset({"labels"}),
+)
+ORDER = 0
+
+DEFAULT_TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "a drawing of a {}.", "an image of a {}.", "{}")
+
+
+def fill(template: str, name: str) -> str:
+    """``template`` with the class name at its ``{}`` or ``{c}``. Raises :class:`UsageError` where it has neither."""
+    for place in ("{}", "{c}"):
+        if place in template:
+            return template.replace(place, name)
+    raise UsageError(
+        f"template {template!r}", "it has no place for the class name", "Write {} where the name belongs, as in 'a photo of a {}.'"
+    )
+
+
+def class_rows(classes: Sequence[str], templates: Sequence[str], encode_text: EncodeText) -> Tensor:
+    """Unit rows ``class_KD``: each the normalised mean of its prompts' unit rows.
+
+    Raises:
+        UsageError: there are no classes or templates, or a template has no ``{}``.
+    """
+    if not classes or not templates:
+        raise UsageError("zero_shot", f"{len(classes)} classes and {len(templates)} templates", "Give at least one of each")
+    prompt_rows = encode_text([fill(template, name) for name in classes for template in templates])
+    prompt_KPD = prompt_rows.double().view(len(classes), len(templates), -1)
+    return torch.nn.functional.normalize(prompt_KPD.mean(1), dim=1).float()
+
+
+def applies(question: Question) -> bool:
+    """The set has classes and some picture has a label."""
+    return bool(question.classes) and bool((question.table.label_N >= 0).any())
+
+
+def run(question: Question) -> Outcome:
+    """Top-1, top-5, mean per class, and top-1 of each part of the set, on the pictures that have a label.
+
+    Intervals resample concepts where the set names them (several drawings of one concept are not independent), else pictures; for the
+    mean per class they resample classes.
+
+    Raises:
+        UsageError: a label lies outside the classes, or a template has no ``{}``.
+    """
+    index_N = (question.table.label_N >= 0).nonzero()[:, 0]
+    table, image_ND = question.table.take(index_N), question.image_ND[index_N]
+    class_KD = class_rows(question.classes, question.templates, question.encode_text)
+    rank_N = classification.feature_ranks(image_ND, class_KD, table.label_N)
+    count = len(class_KD)
+    top1_N, top5_N = classification.top_k(rank_N, 1), classification.top_k(rank_N, 5)
+    mean_C, class_C = classification.per_class(top1_N, table.label_N, count)
+    chance1, chance5 = classification.top_k_chance(1, count), classification.top_k_chance(5, count)
+    metrics = [Metric("top1", top1_N, table.group_N, chance1)]
+    if count > 5:
+        metrics.append(Metric("top5", top5_N, table.group_N, chance5))
+    metrics.append(Metric("mean_per_class", mean_C, class_C, chance1, hits=False))
+    metrics += parts(top1_N, table, "top1", chance1)
+    predicted_N = classification.predictions(image_ND, class_KD)
+    return Outcome(CARD.id, tuple(metrics), index_N, {"predicted_N": predicted_N, "label_N": table.label_N, "classes": question.classes})
+
+
+def parts(value_N: Tensor, table: Table, name: str, chance: float) -> list[Metric]:
+    """``name[part]`` for each part of the set that samples name, in alphabetical order; none where there is only one."""
+    names = sorted(set(table.part) - {""})
+    if len(names) < 2:
+        return []
+    chosen = {part: torch.tensor([p == part for p in table.part]) for part in names}
+    return [Metric(f"{name}[{part}]", value_N[mask], table.group_N[mask], chance) for part, mask in chosen.items()]
