@@ -181,7 +181,7 @@ def _finish(state: State, checkpoints: Checkpoints, folder: Path) -> Any:
     model = plain_model(state, best.tensors["model"] if best else None)
     model.eval()
     if state.stepper.ranks.first:
-        from diptych.towers.formats.native import save
+        from diptych.towers.formats.load import save
 
         save(model, folder / "model")
     state.stepper.ranks.barrier()
