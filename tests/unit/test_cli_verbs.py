@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 import diptych
 from diptych.cli.app import run
+from diptych.cli.convert import parity
 from diptych.cli.inputs import image_files, model_and_rest
 from diptych.core.errors import DiptychError, UsageError
 from diptych.towers.dual import DualEncoder
@@ -129,3 +130,36 @@ def test_image_files_keep_the_order_given(pictures, tmp_path):
     assert [path.name for path in image_files(given)] == ["green.png", "blue.png", "green.png", "red.png"]
     with pytest.raises(DiptychError, match="no image"):
         image_files([str(tmp_path)])
+
+
+def test_convert_shows_the_parity_after_reloading(capsys, model_folder, tmp_path):
+    same = answer(capsys, "convert", model_folder, tmp_path / "same", "--to", "native")
+    assert set(same["parity"]) == {"images", "texts", "logits"}
+    assert max(same["parity"].values()) == 0
+    half = answer(capsys, "convert", model_folder, tmp_path / "half", "--dtype", "float16")
+    assert 1e-6 < max(half["parity"].values()) < half["tolerance"]
+    assert (tmp_path / "half" / "model.safetensors").stat().st_size < (tmp_path / "same" / "model.safetensors").stat().st_size
+
+
+def test_convert_keeps_nothing_that_differs(capsys, model_folder, tmp_path, monkeypatch):
+    other = DualEncoder(preset("tiny"), seed=2)
+    real = diptych.load
+    monkeypatch.setattr("diptych.towers.formats.load.load", lambda name: real(name) if str(name) == str(model_folder) else other)
+    assert run(["convert", str(model_folder), str(tmp_path / "out")]) == 1
+    assert "differs" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_parity_sees_towers_and_scale(model_folder):
+    model, other = diptych.load(model_folder), diptych.load(model_folder)
+    with torch.no_grad():
+        other.log_scale += 0.01
+    found = parity(model, other)
+    assert found["images"] == found["texts"] == 0
+    assert found["logits"] > 1e-3
+
+
+def test_convert_refuses_a_full_folder_and_half_precision_elsewhere(capsys, model_folder, pictures, tmp_path):
+    assert run(["convert", str(model_folder), str(pictures)]) == 2
+    assert run(["convert", str(model_folder), str(tmp_path / "x"), "--to", "openai", "--dtype", "float16"]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
