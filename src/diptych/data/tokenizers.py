@@ -5,7 +5,8 @@ Cleaning modes, applied before the tokenizer's own normaliser:
 - ``none``: the text as it is; what normalising there is stands in ``tokenizer.json`` (Hugging Face's way).
 - ``whitespace``: mend mis-decoded text (ftfy), unescape HTML twice, collapse white space.
 - ``lower``: the same, then lower case (open_clip's default, OpenAI's CLIP).
-- ``canonicalize``: ``_`` to space, ASCII punctuation removed, lower case, white space collapsed (SigLIP in open_clip).
+- ``siglip``: lower case, ASCII punctuation removed, white space collapsed (Hugging Face's SigLIP).
+- ``canonicalize``: mended as above, ``_`` to space, ASCII punctuation removed, lower case, white space collapsed (open_clip's SigLIP).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from diptych.core.errors import DiptychError, UsageError
 
-Clean = Literal["none", "whitespace", "lower", "canonicalize"]
+Clean = Literal["none", "whitespace", "lower", "siglip", "canonicalize"]
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -49,6 +50,8 @@ def clean(text: str, mode: Clean) -> str:
     """``text`` after one of the cleaning modes of this file."""
     if mode == "none":
         return text
+    if mode == "siglip":
+        return " ".join(text.lower().translate(PUNCTUATION).split())
     text = mend(text)
     if mode == "canonicalize":
         text = text.strip().replace("_", " ").translate(PUNCTUATION).lower()

@@ -43,8 +43,9 @@ def build(style: str) -> tokenizers.Tokenizer:
         tokenizer.add_special_tokens([tokenizers.AddedToken(mark, normalized=False, special=True) for mark in (start, end)])
     else:
         pattern = f"(?i:{WORDS})"
+    again = style == "huggingface"  # Hugging Face splits words once more by GPT-2's rule
     split = pre_tokenizers.Split(tokenizers.Regex(pattern), behavior="removed", invert=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=again)])
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{start} $A {end}", special_tokens=[(start, vocab[start]), (end, vocab[end])]

@@ -55,7 +55,8 @@ def load_path(path: Path) -> DualEncoder:
         if path.with_suffix(".json").is_file() or (path.parent / "open_clip_config.json").is_file():
             return _module("open_clip").load_open_clip(path)
         return _module("openai").load_openai(path)
-    if (path / "open_clip_config.json").is_file():
+    transformers_too = (path / "config.json").is_file() and (path / "model.safetensors").is_file()
+    if (path / "open_clip_config.json").is_file() and (any(path.glob("open_clip*.safetensors")) or not transformers_too):
         return _module("open_clip").load_open_clip(path)
     if (path / "config.json").is_file():
         native = read_json(path / "config.json").get("format") == "diptych"
