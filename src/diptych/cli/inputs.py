@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from diptych.core.errors import DiptychError, UsageError
+from diptych.core.errors import DiptychError, UsageError, nearest
 
+PARTS = ("image", "caption", "label", "id", "root")
 IMAGES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
 
 
@@ -40,4 +42,28 @@ def image_files(paths: Sequence[str]) -> list[Path]:
             found.append(path)
         else:
             raise DiptychError(f"image {path}", "no such file or folder", "Check the path")
+    return found
+
+
+def overrides(column: Sequence[str], split: str | None) -> dict[str, Any]:
+    """What ``--column part=name`` and ``--split`` say, in the words of ``diptych.data.open``; captions may have several columns.
+
+    Raises:
+        UsageError: no ``=``, an unknown part, or one part twice.
+    """
+    found: dict[str, Any] = {} if split is None else {"split": split}
+    for text in column:
+        part, equals, name = text.partition("=")
+        if not equals or not name:
+            raise UsageError(
+                f"--column {text!r}", "it does not say which column plays which part", "Write it as image=file or caption=title"
+            )
+        if part not in PARTS:
+            raise UsageError(f"--column {text!r}", f"a sample has no part {part!r}", nearest(part, PARTS))
+        if part == "caption":
+            found["caption"] = (*found.get("caption", ()), name)
+        elif part in found:
+            raise UsageError(f"--column {text!r}", f"{part} is given twice", "Name one column for it")
+        else:
+            found[part] = name
     return found

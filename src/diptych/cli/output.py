@@ -39,6 +39,11 @@ class Output:
     def __exit__(self, *error: Any) -> None:
         self._redirect.__exit__(*error)
 
+    @property
+    def terminal(self) -> bool:
+        """Whether the result goes to a terminal, which can show pictures."""
+        return self._stdout.isatty()
+
     def say(self, text: str) -> None:
         """A line for the reader, on standard error; markup is not interpreted."""
         self.log.print(escape(text), soft_wrap=True)
@@ -48,7 +53,7 @@ class Output:
         if self.as_json:
             self._stdout.write(json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n")
         else:
-            console = Console(file=self._stdout, highlight=False, width=None if self._stdout.isatty() else PIPED_WIDTH)
+            console = Console(file=self._stdout, highlight=False, width=None if self.terminal else PIPED_WIDTH)
             for item in shown:
                 console.print(escape(item) if isinstance(item, str) else item, soft_wrap=isinstance(item, str))
         self._stdout.flush()
