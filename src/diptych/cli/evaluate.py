@@ -19,15 +19,39 @@ NAME = "evaluate"
 def command(
     out: Output,
     model: Annotated[str, typer.Argument(help="Model: a name, a folder, hf:… or open_clip:…", show_default=False)],
-    data: Annotated[str, typer.Argument(help="Data: a path or the name of a set.")] = "pictograms",
-    baseline: Annotated[str | None, typer.Option("--baseline", help="A model to compare with.")] = None,
+    data: Annotated[
+        list[str], typer.Argument(help="Paths or names of sets; the embedded English sets unless said otherwise.", show_default=False)
+    ] = [],  # noqa: B006
+    baseline: Annotated[str | None, typer.Option("--baseline", help="A second model: adds gain and retention.")] = None,
     folder: Annotated[Path, typer.Option("--out", help="Folder for records.jsonl and report.html.")] = Path("runs/evaluate"),
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
+    protocol: Annotated[list[str], typer.Option("--protocol", help="Only this protocol: zero_shot, retrieval; may repeat.")] = [],  # noqa: B006
+    template: Annotated[list[str], typer.Option("--template", help="Prompt with {} for the class name; repeat to average.")] = [],  # noqa: B006
+    limit: Annotated[int | None, typer.Option("--limit", min=2, help="At most this many samples of each set, drawn by the seed.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap and of --limit.")] = 0,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures encoded at a time.")] = 64,
 ) -> None:
-    """Measure a model on a set: each number with its interval and its chance level, and a page."""
+    """Measure a model: each number with its interval and its chance level, and a page that shows them."""
     from diptych.evaluate.run import evaluate
 
-    line = shlex.join(["diptych", *sys.argv[1:]])
-    records = evaluate(model, data, baseline=baseline, seed=seed, command=line, out=output_folder(folder, "runs/evaluate-2"))
+    records = evaluate(
+        model,
+        list(data) or embedded(),
+        baseline=baseline,
+        protocols=protocol or None,
+        templates=template or None,
+        limit=limit,
+        seed=seed,
+        out=output_folder(folder, "runs/evaluate-2"),
+        command=shlex.join(["diptych", *sys.argv[1:]]),
+        batch_size=batch,
+        progress=out.log.is_terminal,
+    )
     rows = [record.as_dict() for record in records]
     out.result(rows, records_table(rows), f"report: {folder / 'report.html'}")
+
+
+def embedded() -> list[str]:
+    """Names of the sets inside the package that are meant for evaluation in English."""
+    from diptych.data.sets.find import find, names
+
+    return [name for name in names() if find(name).tasks and find(name).language == "en"]
