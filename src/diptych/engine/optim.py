@@ -7,7 +7,7 @@ Papers: AdamW, Loshchilov & Hutter, arXiv:1711.05101, algorithm 2; cosine, Loshc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -22,14 +22,33 @@ def decays(parameter: Tensor) -> bool:
 
 
 def build(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW (fused) on the trainable parameters, in two groups: with and without weight decay."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if decays(p)], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if not decays(p)], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+    """AdamW (fused) on the trainable parameters, in groups with and without weight decay."""
+    groups = []
+    for alike in by_kind(p for p in model.parameters() if p.requires_grad):
+        for decay, flag in ((config.weight_decay, True), (0.0, False)):
+            if members := [p for p in alike if decays(p) is flag]:
+                groups.append({"params": members, "weight_decay": decay})
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+
+
+def by_kind(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Shards apart from plain tensors, since one kernel cannot take both; empty kinds are left out."""
+    plain: list[Tensor] = []
+    shards: list[Tensor] = []
+    for tensor in tensors:
+        (shards if hasattr(tensor, "full_tensor") else plain).append(tensor)
+    return [kind for kind in (plain, shards) if kind]
+
+
+def clip(model: nn.Module, limit: float | None) -> Tensor:
+    """Scale all gradients so that their common norm is at most ``limit``; returns the norm before that."""
+    kinds = by_kind(p for p in model.parameters() if p.grad is not None)
+    norms = [nn.utils.get_total_norm([p.grad for p in kind if p.grad is not None]) for kind in kinds]
+    norm = torch.stack([getattr(n, "full_tensor", lambda n=n: n)() for n in norms]).norm()
+    if limit is not None:
+        for kind in kinds:
+            nn.utils.clip_grads_with_norm_(kind, limit, norm)
+    return norm
 
 
 def rate(config: OptimConfig, progress: float, step_share: float) -> float:
@@ -61,8 +80,8 @@ class Ema:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         live = dict(self.model.named_parameters())
-        names = list(self.average)
-        torch._foreach_lerp_([self.average[n] for n in names], [live[n].detach() for n in names], 1.0 - decay)
+        for average, weights in zip(by_kind(self.average.values()), by_kind(live[n].detach() for n in self.average), strict=True):
+            torch._foreach_lerp_(average, weights, 1.0 - decay)
 
     @contextmanager
     @torch.no_grad()

@@ -10,7 +10,7 @@ of a gather sums over ranks what they ask of this rank's rows; the average then 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,13 +192,28 @@ def device_bytes(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def wrap(module: nn.Module, blocks: list[nn.Module], ranks: Ranks, how: str | None = None) -> nn.Module:
+def scalars(module: nn.Module) -> set[nn.Parameter]:
+    """Parameters without an axis (scale and bias): these cannot be cut into shards, so every rank keeps them."""
+    return {p for p in module.parameters() if p.ndim == 0}
+
+
+def average_scalars(module: nn.Module, ranks: Ranks) -> None:
+    """The mean over ranks of the gradients of :func:`scalars`, which shards leave out."""
+    for parameter in module.parameters():
+        if parameter.ndim == 0 and parameter.grad is not None:
+            parameter.grad = ranks.mean(parameter.grad)
+
+
+def wrap(
+    module: nn.Module, blocks: list[nn.Module], ranks: Ranks, how: str | None = None, aside: Iterable[nn.Parameter] = ()
+) -> nn.Module:
     """Make ``module`` average (and, where too large, shard) its gradients over ranks; itself on one rank.
 
     Args:
         module: what is called in a step; all its trainable parameters must take part in each call.
         blocks: the repeated blocks, each sharded as a unit of its own.
         how: ``"replicate"`` or ``"shard"`` instead of the rule; for tests.
+        aside: parameters that are used outside of ``module``'s forward and never trained; every rank keeps them whole.
 
     Raises:
         DiptychError: nothing of the module is trainable.
@@ -216,7 +231,7 @@ def wrap(module: nn.Module, blocks: list[nn.Module], ranks: Ranks, how: str | No
         mesh = init_device_mesh(ranks.device.type, (ranks.world,))
         for block in blocks:
             fully_shard(block, mesh=mesh)
-        return fully_shard(module, mesh=mesh)  # type: ignore[return-value]
+        return fully_shard(module, mesh=mesh, ignored_params=scalars(module) | set(aside))  # type: ignore[return-value]
     from torch.nn.parallel import DistributedDataParallel
 
     return DistributedDataParallel(module, device_ids=None if ranks.device.type == "cpu" else [ranks.device.index])

@@ -90,8 +90,10 @@ class Stepper:
         self.encoder = Encoder(model, tokens, taps, frozen_text, half_by_hardware(run.precision, ranks.device))
         self.parts = 1 if run.data.micro is None else max(1, run.data.batch // ranks.world // run.data.micro)
         self._check_micro()
-        blocks = [block for tower in (model.image, model.text) for block in getattr(tower, "blocks", [])]
-        self.forward: nn.Module = parallel.wrap(self.encoder, blocks, ranks, how)
+        towers = [model.image] if frozen_text else [model.image, model.text]
+        blocks = [block for tower in towers for block in getattr(tower, "blocks", [])]
+        aside = model.text.parameters() if frozen_text else ()
+        self.forward: nn.Module = parallel.wrap(self.encoder, blocks, ranks, how, aside)
         self.sharded = ranks.world > 1 and not isinstance(self.forward, DistributedDataParallel)
         self.optimizer = optim.build(self.encoder, run.optim)
         training_mode(model)
@@ -111,10 +113,9 @@ class Stepper:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._backward(batch, step)
-        trainable = [p for p in self.encoder.parameters() if p.requires_grad]
-        limit = float("inf") if self.run.optim.clip_grad is None else self.run.optim.clip_grad
-        norm = nn.utils.clip_grad_norm_(trainable, limit)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # type: ignore[operator]
+        if self.sharded:
+            parallel.average_scalars(self.encoder, self.ranks)
+        norm = optim.clip(self.encoder, self.run.optim.clip_grad)
         bad = (~(torch.isfinite(loss.total) & torch.isfinite(norm))).float()
         if not self.sharded:
             self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # the fused kernel then leaves the weights alone
@@ -122,8 +123,7 @@ class Stepper:
         return Stepped(loss.total.detach(), norm.detach(), self._scale(), bad, loss.terms, loss.report)
 
     def _scale(self) -> Tensor:
-        scale = self.model.log_scale.detach()
-        return (scale.full_tensor() if hasattr(scale, "full_tensor") else scale).exp().clamp(max=self.model.config.max_scale)
+        return self.model.scale.detach()
 
     def _backward(self, batch: Batch, step: int) -> Loss:
         concept_B = batch.concept_B.to(self.ranks.device, non_blocking=True)
