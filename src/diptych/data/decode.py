@@ -78,11 +78,11 @@ def decode(
         with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise BrokenImage(name, f"{image.width} × {image.height} pixels are over the limit of {max_pixels:,}")
-            turn = _orientation(image)
             if reduce_to is not None and image.format in ("JPEG", "MPO"):
-                height, width = reduce_to if turn < 5 else reduce_to[::-1]
+                height, width = reduce_to if _orientation(image) < 5 else reduce_to[::-1]
                 image.draft(None, (2 * width, 2 * height))
             image.load()
+            turn = _orientation(image)  # after loading: Pillow turns a TIFF itself, and a PNG may keep its tag at the end
             pixels = _to_rgb(image, keep_alpha, fill)
             if turn in _TURNS:
                 pixels = pixels.transpose(_TURNS[turn])

@@ -36,8 +36,8 @@ class Loader(Iterator[Batch]):
 
     Args:
         dataset: what :func:`diptych.data.open` gives.
-        tokenize: captions → int64 ids ``(B, L)``, padded with 0; None leaves ``text_BL`` empty (``(B, 0)``), for words that
-            are encoded elsewhere; ``Batch.captions`` is filled either way.
+        tokenize: captions → int64 ids ``(B, L)``, padded with its ``pad_id`` (0 where it has none); None leaves ``text_BL``
+            empty (``(B, 0)``), for words that are encoded elsewhere; ``Batch.captions`` is filled either way.
         preprocess: the model's; ``Batch.image_BCHW`` has its size.
         batch_size: rows of the global batch, over all ranks.
         seed: every draw comes from it.
@@ -46,7 +46,8 @@ class Loader(Iterator[Batch]):
         keep_in_memory: keep decoded pictures (uint8); ``"auto"``: where they fit in about 1 GiB.
         workers: threads that decode, three batches ahead; 0: in the calling thread.
         caption: ``"random"`` one each time, ``"first"``, ``"all"`` (every image–caption pair once an epoch) or ``"none"``.
-        crop_text: drop the columns of ``text_BL`` that are padding in the whole batch (causal text towers).
+        crop_text: drop the columns of ``text_BL`` that are padding in the whole batch (causal text towers); one more stays where the
+            closing token doubles as padding.
         max_broken: the run stops when more than this share of the set cannot be read.
 
     Raises:
@@ -96,6 +97,8 @@ class Loader(Iterator[Batch]):
         self.broken: dict[str, str] = {}
         self._epochs: dict[int, tuple[Tensor, Tensor]] = {}
         self._tokens: dict[str, Tensor] = {}
+        self._pad = getattr(tokenize, "pad_id", 0)
+        self._spare = int(getattr(tokenize, "frame", (None, None))[1] == self._pad)
         self._ready: deque[Future[tuple[Batch, dict[str, str]]]] = deque()
         self._decoders = ThreadPoolExecutor(workers, "decode") if workers else None
         self._assembler = ThreadPoolExecutor(1, "batch") if workers else None
@@ -201,8 +204,8 @@ class Loader(Iterator[Batch]):
         text = torch.stack([self._tokens[caption] for caption in captions])
         if not self.crop_text:
             return text
-        used = (text != 0).any(dim=0).nonzero()
-        return text[:, : int(used[-1]) + 1 if len(used) else 1].contiguous()
+        used = (text != self._pad).any(dim=0).nonzero()
+        return text[:, : (int(used[-1]) + 1 if len(used) else 1) + self._spare].contiguous()
 
     def _note(self, broken: dict[str, str]) -> None:
         """Remember what was broken; stop when it is too much of the set, or most of what was seen so far."""

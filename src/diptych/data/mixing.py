@@ -25,6 +25,7 @@ class Mixture(Dataset):
         unique = len(set(plain)) == len(plain)
         self.ids = plain if unique else [f"{i}/{name}" for i, part in enumerate(parts) for name in part.ids]
         self._renamed = not unique
+        self.sealed = any(part.sealed for part in parts)
         self.shards = sum(part.shards for part in parts)
         if len({part.classes for part in parts}) == 1:
             self.classes, self.templates = parts[0].classes, parts[0].templates

@@ -66,10 +66,7 @@ def open(
 
 def _open_named(name: str, overrides: Overrides) -> Dataset:
     """An embedded set by its name; an error names the path and the nearest set."""
-    import importlib.util
-
-    looks_like_path = name.startswith((".", "/", "~")) or Path(name).suffix.lower() in (*TABLE_SUFFIXES, ".tar")
-    if looks_like_path or importlib.util.find_spec("diptych.data.sets") is None:
+    if name.startswith((".", "/", "~")) or Path(name).suffix.lower() in (*TABLE_SUFFIXES, ".tar"):
         raise UsageError(name, "no such file or folder", "Check the path")
     from diptych.data.sources.embedded import SetDataset
 

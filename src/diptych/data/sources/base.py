@@ -74,6 +74,7 @@ class Dataset(ABC, Sequence[Sample]):
         columns: which column or member plays which part (``{"image": "filepath", "caption": "title"}``).
         splits: the splits that the path holds (``()`` where it has none); ``split`` is the one that was opened.
         shards: files that can be read independently of one another (tars; 1 for anything else).
+        sealed: a test set that must not be trained on.
         notes: what was guessed, ignored or refused while recognising.
     """
 
@@ -86,6 +87,7 @@ class Dataset(ABC, Sequence[Sample]):
     splits: tuple[str, ...] = ()
     split: str | None = None
     shards: int = 1
+    sealed: bool = False
     notes: list[str]
 
     def __init__(self, path: str, kind: str) -> None:
@@ -147,6 +149,7 @@ class Subset(Dataset):
         self.ids = [base.ids[i] for i in self.indices]
         self.classes, self.templates, self.columns = base.classes, base.templates, base.columns
         self.splits, self.split, self.shards, self.notes = base.splits, base.split, base.shards, list(base.notes)
+        self.sealed = base.sealed
 
     def sample(self, index: int) -> Sample:
         return self.base[self.indices[index]]

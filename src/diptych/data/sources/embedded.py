@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from diptych.core.types import Sample
 from diptych.data.sources.base import Dataset, Overrides, digest
@@ -14,14 +13,15 @@ class SetDataset(Dataset):
 
     def __init__(self, name: str, overrides: Overrides) -> None:
         overrides.refuse("an embedded set", "image", "caption", "label", "id", "root", "split")
-        from diptych.data import sets
+        from diptych.data.sets.find import find
 
-        found: Any = sets.find(name)
+        found = find(name)
         super().__init__(name, f"embedded set {name!r}")
         self._samples: Sequence[Sample] = sorted(found.samples(), key=lambda sample: sample.id)
         self.ids = [sample.id for sample in self._samples]
-        self.classes = tuple(found.classes) if getattr(found, "classes", None) else None
-        self.templates = tuple(found.templates) if getattr(found, "templates", None) else None
+        self.classes, self.templates, self.sealed = found.classes or None, found.templates or None, found.sealed
+        if found.sealed:
+            self.notes.append("a test set: never train on it")
 
     def sample(self, index: int) -> Sample:
         return self._samples[index]
