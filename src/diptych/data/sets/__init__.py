@@ -1,0 +1,1 @@
+"""Evaluation sets: one file a benchmark, found by its ``SET`` or ``SETS``."""
