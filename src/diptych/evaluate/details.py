@@ -30,6 +30,7 @@ SIDE = 112
 SHOWN = 12
 EXAMPLES = 6
 ANSWERS = 4
+LONGEST = 300
 
 
 class Thumbs:
@@ -70,7 +71,14 @@ def add(
         thumbs = Thumbs(folder / "thumbs", data, index_N)
         sections = []
         for outcome in outcomes:
-            section = {"model": model, "set": data.name, "version": data.version, "protocol": outcome.protocol, "n": len(outcome.index_N)}
+            section = {
+                "model": model,
+                "set": data.name,
+                "version": data.version,
+                "protocol": outcome.protocol,
+                "n": len(outcome.index_N),
+                "about": data.about,
+            }
             section |= {"speed": speed, "notes": list(notes)}
             if outcome.protocol in makers:
                 section |= makers[outcome.protocol](outcome, thumbs)
@@ -128,14 +136,14 @@ def _retrievals(outcome: Outcome, thumbs: Thumbs) -> dict[str, Any]:
     group_M, position, texts = group_N[owner_M], outcome.index_N.tolist(), show["texts"]
 
     def picture(i: int) -> dict[str, Any]:
-        return {"picture": thumbs.name(position[i]), "text": texts[first[i]]}
+        return {"picture": thumbs.name(position[i]), "text": _short(texts[first[i]])}
 
     first: dict[int, int] = {}
     for m, n in enumerate(owner_M.tolist()):
         first.setdefault(n, m)
 
     def words(m: int) -> dict[str, Any]:
-        return {"text": texts[m]}
+        return {"text": _short(texts[m])}
 
     def examples(
         query_QD: Tensor, gallery_GD: Tensor, rank_Q: Tensor, group_Q: Tensor, group_G: Tensor, ask: Any, answer: Any
@@ -164,6 +172,10 @@ def _retrievals(outcome: Outcome, thumbs: Thumbs) -> dict[str, Any]:
         "text_to_image": examples(text_MD, image_ND, show["to_image_M"], group_M, group_N, words, picture),
         "image_to_text": examples(image_ND, text_MD, show["to_text_N"], group_N, group_M, picture, words),
     }
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _extremes(query_QD: Tensor, gallery_GD: Tensor, rank_Q: Tensor, group_Q: Tensor) -> dict[str, Tensor]:

@@ -150,7 +150,7 @@ def test_captions_alone_are_retrieval_only(colour_model, colour_set):
 def test_refusals(colour_model, colour_set):
     with pytest.raises(UsageError, match="no data was given"):
         evaluate(colour_model())
-    with pytest.raises(UsageError, match=r"protocol 'zeroshot'.*Did you mean 'zero-shot'"):
+    with pytest.raises(UsageError, match=r"protocol 'zeroshot'.*Did you mean 'zero_shot'"):
         evaluate(colour_model(), colour_set, protocols=["zeroshot"], cache=False)
     bare = replace(colour_set, source=[replace(s, captions=()) for s in colour_set.source])
     with pytest.raises(UsageError, match="needs captions, which 'colours' has not"):
