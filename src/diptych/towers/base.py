@@ -65,6 +65,8 @@ class ImageTower(nn.Module):
 
     def finish(self, tokens: Tokens) -> Tensor:
         """Last block and pooling when nobody looks at the tokens; towers override it where a shorter way is exact."""
+        if not len(self.blocks):
+            return self.pool(tokens)
         return self.pool(replace(tokens, x_BTD=self.blocks[-1](tokens.x_BTD, bias=size_bias(tokens))))
 
     def forward(

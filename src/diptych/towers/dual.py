@@ -74,6 +74,9 @@ class DualEncoder(nn.Module):
         seed: of the initial weights; the global random state is left as it was.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, config: DualConfig, tokenizer: Tokenizer | None = None, seed: int = 0) -> None:
         super().__init__()
         if tokenizer is not None and tokenizer.config != config.tokenizer:

@@ -65,10 +65,10 @@ def pixels(image: Any, preprocess: Preprocess) -> Tensor:
 
 def as_list(images: Any) -> Sequence[Any]:
     """One picture or many, as a sequence: a str, bytes, Path, Sample, PIL image or three-dimensional array is one."""
-    one = isinstance(images, (str, Path, bytes, Sample, Image.Image)) or (isinstance(images, np.ndarray) and images.ndim == 3)
-    if one:
+    if isinstance(images, (str, Path, bytes, Sample, Image.Image)) or (isinstance(images, np.ndarray) and images.ndim == 3):
         return [images]
-    return images if hasattr(images, "__len__") and hasattr(images, "__getitem__") else list(images)
+    many: Any = images
+    return many if hasattr(many, "__len__") and hasattr(many, "__getitem__") else list(many)
 
 
 def _batches(count: int, size: int, progress: bool, what: str) -> Iterator[slice]:

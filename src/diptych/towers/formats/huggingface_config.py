@@ -90,21 +90,21 @@ def parse_config(raw: dict[str, Any], preprocess: Preprocess, name: str) -> tupl
     expect(vision.get("vision_use_head", True), (True,), "vision_use_head", f"{what}, vision_config")
     side = vision["image_size"]
     expect(preprocess.size, ((side, side),), "size", f"preprocessor_config.json of {name}", "pictures of config.json")
-    shared = {"name": name, "preprocess": preprocess}
-    image = {"image_size": (side, side), "patch": vision["patch_size"], **image_side}
-    words = {"vocab": text["vocab_size"], "context": text["max_position_embeddings"], **text_side}
+    shared: dict[str, Any] = {"name": name, "preprocess": preprocess}
+    image: dict[str, Any] = {"image_size": (side, side), "patch": vision["patch_size"], **image_side}
+    words: dict[str, Any] = {"vocab": text["vocab_size"], "context": text["max_position_embeddings"], **text_side}
     if kind == "clip":
         eos = text["eos_token_id"]
-        pool = {"pool": "argmax"} if eos == 2 else {"pool": "eos", "eos_id": eos}
-        return kind, make_config(
-            what, **shared, image=ViTConfig(**image), text=TransformerConfig(**words, **pool), embed_dim=raw.get("projection_dim", 512)
-        )
-    head = {"pool": "attention", "class_token": False, "norm_pre": False, "patch_bias": True}
+        pool: dict[str, Any] = {"pool": "argmax"} if eos == 2 else {"pool": "eos", "eos_id": eos}
+        towers = {"image": make_config(ViTConfig, what, **image), "text": make_config(TransformerConfig, what, **words, **pool)}
+        return kind, make_config(DualConfig, what, **shared, **towers, embed_dim=raw.get("projection_dim", 512))
+    head: dict[str, Any] = {"pool": "attention", "class_token": False, "norm_pre": False, "patch_bias": True}
     return kind, make_config(
+        DualConfig,
         what,
         **shared,
-        image=ViTConfig(**image, **head),
-        text=TransformerConfig(**words, causal=False, pool="last", pad_id=text["pad_token_id"]),
+        image=make_config(ViTConfig, what, **image, **head),
+        text=make_config(TransformerConfig, what, **words, causal=False, pool="last", pad_id=text["pad_token_id"]),
         embed_dim=text.get("projection_size", text["hidden_size"]),
         image_projection=ProjectionConfig(kind="none"),
         text_projection=ProjectionConfig(kind="linear", bias=True),
@@ -115,12 +115,10 @@ def parse_config(raw: dict[str, Any], preprocess: Preprocess, name: str) -> tupl
 
 def read_preprocess(folder: Path, what: str) -> Preprocess:
     """``preprocessor_config.json`` (or the image part of ``processor_config.json``) as ours."""
-    path = folder / "preprocessor_config.json"
-    raw = (
-        read_json(path)
-        if path.is_file() or not (folder / "processor_config.json").is_file()
-        else read_json(folder / "processor_config.json")
-    )
+    path, other = folder / "preprocessor_config.json", folder / "processor_config.json"
+    if not path.is_file() and other.is_file():
+        path = other
+    raw = read_json(path)
     cfg = raw.get("image_processor", raw)
     what = f"{what}, {path.name}"
     only_keys(cfg, PROCESSOR, what)

@@ -89,17 +89,19 @@ def _vision(cfg: dict[str, Any], quick: bool, what: str) -> ViTConfig:
         raise DiptychError(
             what, f"layers {layers!r} and patch_size {patch!r}: not a vision transformer of square patches", "Convert another model"
         )
-    return ViTConfig(
+    return make_config(
+        ViTConfig,
+        what,
         image_size=(size, size) if isinstance(size, int) else tuple(size),
         patch=patch,
         width=width,
         depth=layers,
         heads=width // cfg.get("head_width", 64),
         mlp=int(width * cfg.get("mlp_ratio", 4.0)),
-        pool=POOL[cfg.get("pool_type", "tok")],  # type: ignore[arg-type]
+        pool=POOL[cfg.get("pool_type", "tok")],
         norm_pre=not cfg.get("no_ln_pre", False),
         norm_last="pooled" if cfg.get("final_ln_after_pool", False) else "tokens",
-        activation=_activation(quick, cfg.get("act_kwargs"), what),  # type: ignore[arg-type]
+        activation=_activation(quick, cfg.get("act_kwargs"), what),
         norm_eps=_epsilon(cfg.get("norm_kwargs"), what),
         layer_scale=cfg.get("ls_init_value"),
     )
@@ -113,7 +115,9 @@ def _text(cfg: dict[str, Any], quick: bool, what: str) -> TransformerConfig:
     expect(cfg.get("pool_type", "argmax"), ("argmax", "eos", "first", "last"), "pool_type", what)
     expect(cfg.get("proj_type", "linear"), ("linear", "none"), "proj_type", what)
     width, pool = cfg.get("width", 512), cfg.get("pool_type", "argmax")
-    return TransformerConfig(
+    return make_config(
+        TransformerConfig,
+        what,
         vocab=cfg.get("vocab_size", 49408),
         context=cfg.get("context_length", 77),
         width=width,
@@ -124,7 +128,7 @@ def _text(cfg: dict[str, Any], quick: bool, what: str) -> TransformerConfig:
         pool=pool,
         eos_id=cfg.get("eos_id", 2) if pool == "eos" else None,
         pad_id=cfg.get("pad_id", 0),
-        activation=_activation(quick, cfg.get("act_kwargs"), what),  # type: ignore[arg-type]
+        activation=_activation(quick, cfg.get("act_kwargs"), what),
         norm_eps=_epsilon(cfg.get("norm_kwargs"), what),
         layer_scale=cfg.get("ls_init_value"),
     )
@@ -137,6 +141,7 @@ def _preprocess(cfg: dict[str, Any], size: tuple[int, int], what: str) -> Prepro
     expect(cfg.get("mode", "RGB"), ("RGB",), "mode", what)
     expect(cfg.get("interpolation", "bicubic"), ("bicubic", "bilinear"), "interpolation", what)
     expect(cfg.get("resize_mode", "shortest"), RESIZE, "resize_mode", what)
+    mean, std = (tuple(cfg.get(key) or default) for key, default in (("mean", CLIP_MEAN), ("std", CLIP_STD)))
     asked = cfg.get("size", size)
     asked = (asked, asked) if isinstance(asked, int) else tuple(asked)[-2:]
     expect(asked, (size,), "size", what, "the image tower's pictures")
@@ -144,8 +149,8 @@ def _preprocess(cfg: dict[str, Any], size: tuple[int, int], what: str) -> Prepro
     red, green, blue = (fill,) * 3 if isinstance(fill, int) else fill
     return Preprocess(
         size,
-        tuple(cfg.get("mean") or CLIP_MEAN),  # type: ignore[arg-type]
-        tuple(cfg.get("std") or CLIP_STD),  # type: ignore[arg-type]
+        (mean[0], mean[1], mean[2]),
+        (std[0], std[1], std[2]),
         RESIZE[cfg.get("resize_mode", "shortest")],
         cfg.get("interpolation", "bicubic"),
         (int(red), int(green), int(blue)),
@@ -167,6 +172,7 @@ def parse_config(raw: dict[str, Any], name: str) -> DualConfig:
     projected = cfg["text_cfg"].get("proj_type", "linear") == "linear"
     biased = projected and cfg["text_cfg"].get("proj_bias", False)
     return make_config(
+        DualConfig,
         what,
         name=name,
         image=image,

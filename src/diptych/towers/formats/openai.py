@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -57,13 +58,17 @@ def config_of(tensors: dict[str, Tensor], name: str) -> DualConfig:
             expect(int(tensors[key]), (value,), key, what, "the shapes of the weights")
     for key, wide in (("visual.conv1.weight", len(kernel)), ("token_embedding.weight", width)):
         expect(wide % HEAD, (0,), f"width {wide} of {key} modulo {HEAD}", what, "OpenAI's heads")
-    see = {"width": len(kernel), "heads": len(kernel) // HEAD, "mlp": 4 * len(kernel), "depth": _depth(tensors, "visual.transformer.")}
-    say = {"width": width, "heads": width // HEAD, "mlp": 4 * width, "depth": _depth(tensors, "transformer.")}
+    see: dict[str, Any] = {"width": len(kernel), "heads": len(kernel) // HEAD, "mlp": 4 * len(kernel)}
+    see["depth"] = _depth(tensors, "visual.transformer.")
+    say: dict[str, Any] = {"width": width, "heads": width // HEAD, "mlp": 4 * width, "depth": _depth(tensors, "transformer.")}
     return make_config(
+        DualConfig,
         what,
         name=name,
-        image=ViTConfig(image_size=size, patch=kernel.shape[-1], activation="quick_gelu", **see),
-        text=TransformerConfig(vocab=vocab, context=len(tensors["positional_embedding"]), activation="quick_gelu", **say),
+        image=make_config(ViTConfig, what, image_size=size, patch=kernel.shape[-1], activation="quick_gelu", **see),
+        text=make_config(
+            TransformerConfig, what, vocab=vocab, context=len(tensors["positional_embedding"]), activation="quick_gelu", **say
+        ),
         embed_dim=tensors["visual.proj"].shape[1],
         preprocess=Preprocess(size, CLIP_MEAN, CLIP_STD, fill=(0, 0, 0)),
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from diptych.core.errors import DiptychError, nearest
-from diptych.towers.dual import DualConfig, DualEncoder
+from diptych.towers.dual import DualEncoder
 from diptych.towers.text import TransformerConfig
 from diptych.towers.vision import ViTConfig
+
+Config = TypeVar("Config", bound=BaseModel)
 
 
 def only_keys(found: Mapping[str, Any], known: Iterable[str], what: str) -> None:
@@ -37,10 +39,10 @@ def towers_of(model: DualEncoder, what: str) -> tuple[ViTConfig, TransformerConf
     return image, text
 
 
-def make_config(what: str, **settings: Any) -> DualConfig:
-    """A :class:`DualConfig`; settings that do not fit one another are a :class:`DiptychError`."""
+def make_config(kind: type[Config], what: str, **settings: Any) -> Config:
+    """A config of ``kind``; settings that do not fit one another are a :class:`DiptychError`."""
     try:
-        return DualConfig(**settings)
+        return kind(**settings)
     except ValidationError as error:
         first = error.errors()[0]
         raise DiptychError(what, f"{'.'.join(map(str, first['loc'])) or 'config'}: {first['msg']}", "Convert another model") from error

@@ -43,7 +43,7 @@ def affine(ours: str, theirs: str) -> list[Rule]:
     return same(ours, theirs, "weight", "bias")
 
 
-def read(rules: Sequence[Rule], tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], what: str) -> dict[str, Tensor]:
+def read(rules: Sequence[Rule], tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], what: str) -> dict[str, Tensor]:
     """Their tensors as ours, float32.
 
     Args:
@@ -55,10 +55,11 @@ def read(rules: Sequence[Rule], tensors: Mapping[str, Tensor], shapes: Mapping[s
     check_same(tensors, [name for rule in rules for name in rule.theirs], what, "the config's model")
     ours: dict[str, Tensor] = {}
     for rule in rules:
-        value = torch.cat([tensors[name] for name in rule.theirs]) if len(rule.theirs) > 1 else tensors[rule.theirs[0]]
-        wanted = rule.shape or (tuple(reversed(shapes[rule.ours])) if rule.turned else tuple(shapes[rule.ours]))
+        parts = [tensors[name] for name in rule.theirs]
+        value = torch.cat(parts) if len(parts) > 1 else parts[0]
+        wanted = rule.shape or (shapes[rule.ours][::-1] if rule.turned else shapes[rule.ours])
         if tuple(value.shape) != tuple(wanted):
-            why = f"{rule.theirs[0]} has shape {tuple(value.shape)}, its config asks for {tuple(wanted)}"
+            why = f"{', '.join(rule.theirs)} has shape {tuple(value.shape)}, its config asks for {tuple(wanted)}"
             raise DiptychError(what, why, "Use weights and config of the same model")
         ours[rule.ours] = (value.T if rule.turned else value.reshape(shapes[rule.ours])).float()
     return ours
