@@ -142,6 +142,7 @@ def test_evaluate_beside_a_baseline(capsys, pairs, model_folder, tmp_path):
         (["no-such-recipe"], "no-such-recipe"),
         (["no-such.yaml"], "no-such.yaml"),
         (["few.yaml"], "--data"),
+        (["few.yaml", "--data", "pictograms"], "pictograms/train"),
         (["few.yaml", "--data", "PAIRS", "--set", "optim.lrr=1"], "'lr'"),
         (["few.yaml", "--data", "PAIRS", "--set", "optim.lr"], "'='"),
         (["few.yaml", "--data", "PAIRS", "--from", "mini"], "few.yaml"),
@@ -177,6 +178,13 @@ def test_what_is_held_back_is_disjoint_and_repeatable(pairs, quiet):
     assert (len(train), len(held), list(held.ids)) == (216, 24, list(again.ids))
     assert not set(train.ids) & set(held.ids)
     assert list(open_parts(request(), str(pairs), None, 1, quiet)[1].ids) != list(held.ids)  # type: ignore[union-attr]
+
+
+def test_an_embedded_training_set_is_measured_on_its_validation_set(quiet):
+    train, held = open_parts(request(), "pictograms/train", None, 0, quiet)
+    assert held is not None
+    assert held.path == "pictograms/validation"
+    assert not set(train.ids) & set(held.ids)
 
 
 def test_little_data_is_not_held_back(pairs, tmp_path, quiet):

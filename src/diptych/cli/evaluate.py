@@ -13,6 +13,7 @@ from diptych.cli.output import Output, output_folder, records_table
 from diptych.cli.verb import verb
 
 NAME = "evaluate"
+EMBEDDED = ("pictograms", "pictograms/unseen", "pictograms/groups")
 
 
 @verb
@@ -20,7 +21,7 @@ def command(
     out: Output,
     model: Annotated[str, typer.Argument(help="Model: a name, a folder, hf:… or open_clip:…", show_default=False)],
     data: Annotated[
-        list[str], typer.Argument(help="Paths or names of sets; the embedded English sets unless said otherwise.", show_default=False)
+        list[str], typer.Argument(help="Paths or names of sets; the embedded sets unless said otherwise.", show_default=False)
     ] = [],  # noqa: B006
     baseline: Annotated[str | None, typer.Option("--baseline", help="A second model: adds gain and retention.")] = None,
     folder: Annotated[Path, typer.Option("--out", help="Folder for records.jsonl and report.html.")] = Path("runs/evaluate"),
@@ -35,7 +36,7 @@ def command(
 
     records = evaluate(
         model,
-        list(data) or embedded(),
+        list(data or EMBEDDED),
         baseline=baseline,
         protocols=protocol or None,
         templates=template or None,
@@ -47,11 +48,4 @@ def command(
         progress=out.log.is_terminal,
     )
     rows = [record.as_dict() for record in records]
-    out.result(rows, records_table(rows), f"report: {folder / 'report.html'}")
-
-
-def embedded() -> list[str]:
-    """Names of the sets inside the package that are meant for evaluation in English."""
-    from diptych.data.sets.find import find, names
-
-    return [name for name in names() if find(name).tasks and find(name).language == "en"]
+    out.result(rows, records_table([row for row in rows if "[" not in row["metric"]]), f"report: {folder / 'report.html'}")

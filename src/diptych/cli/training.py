@@ -18,6 +18,7 @@ from diptych.core.rng import generator
 from diptych.data.open import open as open_data
 from diptych.data.preflight import Preflight, inspect
 from diptych.data.preflight_view import render
+from diptych.data.sets.find import names
 from diptych.data.sources.base import Dataset
 from diptych.engine.run import Run
 
@@ -124,11 +125,20 @@ def open_parts(request: Request, path: str | None, val: str | None, seed: int, c
     """Data to train on, and data to measure on: ``val``, else the validation split, else a tenth (20 to 1,000 samples).
 
     Nothing is held back from fewer than 200 samples.
+
+    Raises:
+        UsageError: no data, or a test set.
     """
     if path is None:
         raise UsageError("data", "nothing to train on was given", "Give --data PATH")
     dataset = open_data(path, **request.overrides)
+    if dataset.sealed:
+        own = f"{path.split('/')[0]}/train"
+        raise UsageError(f"data {path}", "a test set is never trained on", f"Give --data {own if own in names() else 'PATH'}")
+    if val is None and path.endswith("/train") and (sibling := path.removesuffix("train") + "validation") in names():
+        val = sibling
     if val is not None:
+        console.print(f"measured on {val}", highlight=False, markup=False)
         return dataset, open_data(val)
     if "validation" in dataset.splits and dataset.split != "validation":
         console.print("measured on the split 'validation'", highlight=False)
