@@ -201,7 +201,7 @@ def clean_id(name: str) -> str:
 
 def split_key(name: str) -> tuple[str, str]:
     """``("a/b", "seg.png")`` of ``"a/b.seg.png"``: a member's key and its lower-case extension (after the first dot)."""
-    folder, base = posixpath.split(name)
+    folder, base = posixpath.split(name.replace("\\", "/"))
     stem, _, suffix = base.partition(".")
     return posixpath.join(folder, stem), suffix.lower()
 

@@ -67,7 +67,7 @@ def _quick(path: Path) -> tuple[list[Member], int]:
             else:
                 raise _Unusual
             at = start + (size + BLOCK - 1) // BLOCK * BLOCK
-    return members, refused
+    raise tarfile.ReadError("it ends without its end mark")
 
 
 def _checked_size(header: bytes) -> int:
@@ -108,4 +108,9 @@ def _careful(path: Path) -> tuple[list[Member], int]:
             if member.offset_data + member.size > end:
                 raise tarfile.ReadError(f"member {member.name!r} ends at byte {member.offset_data + member.size:,} of {end:,}")
             members.append((*split_key(member.name), member.offset_data, member.size))
+        last = tar.offset  # type: ignore[attr-defined]
+    with path.open("rb") as file:
+        file.seek(last)
+        if file.read(BLOCK) != _ZERO:
+            raise tarfile.ReadError("it ends without its end mark")
     return members, refused
