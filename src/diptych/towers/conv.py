@@ -1,7 +1,6 @@
 """A small residual convolutional net for pictures of 32–96 px: quick on a CPU, the tower of the demo.
 
-Paper: He et al., "Deep Residual Learning", arXiv:1512.03385, section 3.3 (two 3×3 convolutions a block), with the averaging shortcut of
-arXiv:1812.01187, section 4.2 (ResNet-D). Works in channels-last memory.
+Paper: He et al., "Deep Residual Learning", arXiv:1512.03385, section 3.3 (two 3×3 convolutions a block). Works in channels-last memory.
 
 Shapes: B rows, C channels, H height, W width, D width.
 """
@@ -13,12 +12,11 @@ from typing import Literal
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
 from diptych.core.types import Tokens
 from diptych.towers.base import ImageTower, TowerConfig
-from diptych.towers.hybrid import init_convolutions
 from diptych.towers.layers import ACTIVATIONS, Activation, LayerNorm
+from diptych.towers.residual import Norm, Residual, conv3x3, init_convolutions, norm_layer, without_norms
 from diptych.towers.vision import mean_of_patches
 
 
@@ -29,8 +27,8 @@ class ConvConfig(TowerConfig):
         image_size: height and width in pixels; other sizes work too, since nothing is learned by position.
         stem: channels after the first convolution; ``stem_stride`` is its stride.
         widths, depths, strides: channels, blocks and stride of the first block of each stage.
-        norm: ``"batch"`` is fastest, but couples the pictures of a batch (so that micro-batches and ranks change the result);
-            ``"group"`` keeps them apart, with ``groups`` groups of channels.
+        norm: ``"batch"`` is fastest to train, but couples the pictures of a batch (so that micro-batches and ranks change the
+            result); ``"group"`` keeps them apart, with ``groups`` groups of channels; ``"none"`` is what folding leaves.
     """
 
     kind: Literal["conv"] = "conv"
@@ -40,7 +38,7 @@ class ConvConfig(TowerConfig):
     widths: tuple[int, ...] = (32, 64, 128)
     depths: tuple[int, ...] = (1, 1, 1)
     strides: tuple[int, ...] = (2, 2, 2)
-    norm: Literal["batch", "group"] = "group"
+    norm: Norm = "group"
     groups: int = Field(default=8, ge=1)
     activation: Activation = "relu"
 
@@ -61,30 +59,6 @@ class ConvConfig(TowerConfig):
         return self
 
 
-def _norm(config: ConvConfig, channels: int) -> nn.Module:
-    return nn.BatchNorm2d(channels) if config.norm == "batch" else nn.GroupNorm(config.groups, channels)
-
-
-class Residual(nn.Module):
-    """``activation(shortcut(x) + norm(conv(activation(norm(conv(x))))))``; a block starts as its shortcut."""
-
-    def __init__(self, config: ConvConfig, channels: int, out: int, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-        self.first = nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=False)
-        self.norm1 = _norm(config, out)
-        self.second = nn.Conv2d(out, out, 3, padding=1, bias=False)
-        self.norm2 = _norm(config, out)
-        self.shortcut = nn.Conv2d(channels, out, 1, bias=False) if channels != out else nn.Identity()
-        self.activation = ACTIVATIONS[config.activation]
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        y_BCHW = self.norm2(self.second(self.activation(self.norm1(self.first(x_BCHW)))))
-        if self.stride > 1:
-            x_BCHW = functional.avg_pool2d(x_BCHW, self.stride, ceil_mode=True, count_include_pad=False)
-        return self.activation(self.shortcut(x_BCHW) + y_BCHW)
-
-
 class ConvNet(ImageTower):
     """Image tower of kind ``conv``: ``embed`` gives the last map as tokens, ``pool`` the layer norm of their mean."""
 
@@ -94,21 +68,19 @@ class ConvNet(ImageTower):
         super().__init__()
         self.config = config
         self.width, self.image_size = config.width, config.image_size
-        self.stem = nn.Conv2d(3, config.stem, 3, stride=config.stem_stride, padding=1, bias=False)
-        self.stem_norm = _norm(config, config.stem)
+        self.stem = conv3x3(3, config.stem, config.stem_stride, config.norm)
+        self.stem_norm = norm_layer(config.norm, config.stem, config.groups)
         layers: list[nn.Module] = []
         channels = config.stem
         for out, depth, stride in zip(config.widths, config.depths, config.strides, strict=True):
             for index in range(depth):
-                layers.append(Residual(config, channels, out, 1 if index else stride))
+                layers.append(Residual(channels, out, 1 if index else stride, config.norm, config.activation, config.groups))
                 channels = out
         self.stages = nn.Sequential(*layers)
         self.blocks = nn.ModuleList()
         self.norm = LayerNorm(config.width)
         self.activation = ACTIVATIONS[config.activation]
         init_convolutions(self)
-        for layer in layers:
-            nn.init.zeros_(layer.norm2.weight)  # type: ignore[union-attr, arg-type]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def embed(self, pixels_BCHW: Tensor) -> Tokens:
@@ -123,6 +95,10 @@ class ConvNet(ImageTower):
 
     def patches(self, tokens: Tokens) -> Tensor:
         return self.norm(tokens.x_BTD)
+
+    def folded(self) -> ConvNet:
+        """The same function in evaluation mode without batch norms: each is taken into the convolution before it."""
+        return without_norms(self, {"stem": "stem_norm", "first": "norm1", "second": "norm2"})
 
 
 TOWER = ("conv", "image", ConvConfig, ConvNet)
