@@ -21,6 +21,7 @@ def build_model(run: Run) -> Any:
     A fresh preset takes the first scale and bias of the objective's paper where its file gives them. A loaded model
     keeps its scale; where the objective needs a bias and the model has none, it gets the paper's.
     """
+    from diptych.engine.graft import graft
     from diptych.towers.dual import DualEncoder
     from diptych.towers.presets import preset
 
@@ -34,6 +35,8 @@ def build_model(run: Run) -> Any:
     config = preset(run.init.preset)
     start = {"init_scale": getattr(module, "INIT_SCALE", None), "init_bias": getattr(module, "INIT_BIAS", None)}
     config = config.model_copy(update={name: value for name, value in start.items() if value is not None})
+    if run.init.image_from or run.init.text_from:
+        return graft(config, run.init, run.seed)
     return DualEncoder(config, seed=run.seed)
 
 

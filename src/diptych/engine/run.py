@@ -26,6 +26,8 @@ class InitConfig(Part):
     Args:
         preset: a name of ``towers/presets.py``, freshly initialised from the run's seed.
         from_: a model name or folder that ``diptych.load`` understands.
+        image_from, text_from: with ``preset``, a model whose tower and projection on that side take the place of the preset's;
+            the text side brings its tokenizer and the joint width. An image tower may have been trained at another size.
         freeze: what stays as it is, out of ``image`` and ``text`` (towers), ``image_projection``, ``text_projection``, ``scale``.
         tune: what is trained: ``"all"`` that is not frozen; ``"image"`` (the image tower and its projection); ``"heads"``
             (both projections).
@@ -33,6 +35,8 @@ class InitConfig(Part):
 
     preset: str | None = None
     from_: str | None = None
+    image_from: str | None = None
+    text_from: str | None = None
     freeze: tuple[Literal["image", "text", "image_projection", "text_projection", "scale"], ...] = ()
     tune: Literal["all", "heads", "image"] = "all"
 
@@ -40,6 +44,8 @@ class InitConfig(Part):
     def _one_start(self) -> InitConfig:
         if (self.preset is None) == (self.from_ is None):
             raise ValueError("give either preset or from_")
+        if self.from_ is not None and (self.image_from or self.text_from):
+            raise ValueError("image_from and text_from go with preset")
         return self
 
     @property
@@ -226,10 +232,10 @@ class Run(Part):
             *path, last = dotted.strip().split(".")
             part = values
             for name in path:
-                if not isinstance(part.get(name), dict):
-                    if part.get(name, "") is not None:
-                        raise UsageError(f"setting {dotted!r}", f"there is no part {name!r}", nearest(name, part))
+                if part.get(name) is None:
                     part[name] = {}
+                if not isinstance(part[name], dict):
+                    raise UsageError(f"setting {dotted!r}", f"{name!r} has no settings of its own", "Leave out what follows its dot")
                 part = part[name]
             if path in (["budget"], ["init"]) and last in (exclusive := _EXCLUSIVE[path[0]]):
                 part.update({name: None for name in exclusive if name != last})

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from diptych.core.errors import UsageError, nearest
 from diptych.core.types import Preprocess
 from diptych.data.tokenizers import TokenizerConfig
+from diptych.towers.bert import BertConfig
+from diptych.towers.conv import ConvConfig
 from diptych.towers.dual import DualConfig
+from diptych.towers.hybrid import HybridConfig
 from diptych.towers.layers import Activation
 from diptych.towers.projection import ProjectionConfig
 from diptych.towers.text import TransformerConfig
@@ -94,8 +97,47 @@ def _openai(name: str, side: int, patch: int, vision: tuple[int, int, int], text
     return clip(name, _vit(side, patch, *vision, "quick_gelu"), _text(*text, activation="quick_gelu"), embed_dim)
 
 
+def _demo() -> DualConfig:
+    """The demo's: a small convolutional tower at 32 px; its text side is meant to come from ``pocket``."""
+    image = ConvConfig(
+        image_size=(32, 32), stem=32, stem_stride=2, widths=(32, 64, 128, 256), depths=(1, 1, 1, 1), strides=(1, 2, 2, 2), norm="batch"
+    )
+    return DualConfig(name="demo", image=image, text=BertConfig(), embed_dim=384, preprocess=Preprocess((32, 32), HALF, HALF, "squash"))
+
+
+def mini(side: int) -> DualConfig:
+    """The shipped model's: a hybrid image tower and a small text tower without causal mask, in MiniLM's 384 dimensions."""
+    image = HybridConfig(
+        image_size=(side, side),
+        stem=32,
+        stages=(64, 128),
+        stage_depths=(1, 2),
+        stage="residual",
+        norm="batch",
+        conv_activation="relu",
+        join_stride=2,
+        width=256,
+        depth=3,
+        heads=4,
+        mlp=1024,
+        gated=False,
+    )
+    text = BertConfig(width=192, depth=4, heads=6, mlp_width=768, vocab=8000, context=32)
+    return DualConfig(
+        name="mini",
+        image=image,
+        text=text,
+        embed_dim=384,
+        preprocess=Preprocess((side, side), HALF, HALF, "squash"),
+        templates=("{}", "a drawing of {}", "an emoji: {}"),
+    )
+
+
 PRESETS: dict[str, Callable[[], DualConfig]] = {
     "tiny": _tiny,
+    "demo": _demo,
+    "mini": lambda: mini(64),
+    "mini-32": lambda: mini(32),
     "vit-s-8-64": lambda: clip("vit-s-8-64", _vit(64, 8, 192, 12, 3), _text(192, 12, 3), 192),
     "vit-b-32": lambda: clip("vit-b-32", _vit(224, 32, 768, 12, 12), _text(512, 12, 8), 512),
     "vit-b-16": lambda: clip("vit-b-16", _vit(224, 16, 768, 12, 12), _text(512, 12, 8), 512),
