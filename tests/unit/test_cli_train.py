@@ -123,6 +123,8 @@ def test_tuning_heads_keeps_the_towers_and_is_measured(capsys, pairs, model_fold
     assert {record["n"] for record in result["records"]} == {24}
     assert yaml.safe_load((folder / "run.yaml").read_text())["heads"]["epochs"] == 3
     assert any("loss" in json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines())
+    again, _ = answer(capsys, "train", folder / "run.yaml", "--out", tmp_path / "again")
+    assert diptych.load(again["model"]).fingerprint() == after.fingerprint()
 
 
 def test_evaluate_beside_a_baseline(capsys, pairs, model_folder, tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,7 +18,7 @@ from diptych.engine.heads import HeadsConfig, tune_heads
 from diptych.towers.formats.load import load, save
 
 
-def tune(request: Request, console: Console) -> dict[str, Any]:
+def tune(request: Request, console: Console) -> dict[str, Any] | None:
     """Tune the heads of ``request.start`` on the data, save the model and measure it on data that was held back.
 
     ``--set`` names fields of :class:`HeadsConfig`, or ``seed``.
@@ -41,6 +43,29 @@ def tune(request: Request, console: Console) -> dict[str, Any]:
     tuned = tune_heads(model, dataset, config=config, seed=seed, on_event=on_event)
     save(tuned, request.folder / "model")
     return finish(request, held)
+
+
+def repeated(request: Request) -> Request:
+    """The request with what a ``run.yaml`` of an earlier tuning of heads says; any other file leaves it as it is.
+
+    What is typed now comes before what the file says.
+    """
+    try:
+        values = yaml.safe_load(Path(str(request.recipe)).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return request  # Run.from_yaml reads it again and says what is wrong
+    if not isinstance(values, dict) or values.get("tune") != "heads":
+        return request
+    before = tuple(f"{name}={json.dumps(value)}" for name, value in {**values["heads"], "seed": values["seed"]}.items())
+    return replace(
+        request,
+        recipe=None,
+        start=request.start or values["from"],
+        tune="heads",
+        data=request.data or values["data"],
+        val=request.val or values["val"],
+        settings=(*before, *request.settings),
+    )
 
 
 def settings(assignments: tuple[str, ...]) -> tuple[int, HeadsConfig]:

@@ -48,6 +48,8 @@ def command(
         command=shlex.join(["diptych", *sys.argv[1:]]),
     )
     result = train(request, out.log)
+    if result is None:
+        return
     if check:
         out.result(result, result["settings"])
         return

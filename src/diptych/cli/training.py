@@ -22,6 +22,7 @@ from diptych.data.sets.find import names
 from diptych.data.sources.base import Dataset
 from diptych.engine.run import Run
 
+YAML = (".yaml", ".yml")
 TUNE = ("all", "image", "heads")
 SMALLEST_HELD, LARGEST_HELD = 20, 1000
 
@@ -42,15 +43,19 @@ class Request:
     command: str
 
 
-def train(request: Request, log: Console) -> dict[str, Any]:
+def train(request: Request, log: Console) -> dict[str, Any] | None:
     """Carry the request out on this rank; the first rank tells on ``log`` what it does.
 
     Returns:
-        ``{"model", "report", "folder", "records"}``; of a check ``{"settings", "preflight"}``.
+        ``{"model", "report", "folder", "records"}``; of a check ``{"settings", "preflight"}``; None on other ranks than the first.
 
     Raises:
         UsageError: options that contradict one another, no such recipe, setting or data.
     """
+    if request.recipe is not None and Path(request.recipe).suffix in YAML:
+        from diptych.cli.heads import repeated
+
+        request = repeated(request)
     if request.tune is not None and (request.start is None or request.tune not in TUNE):
         why = "it says which part of a given model is trained" if request.start is None else f"known: {', '.join(TUNE)}"
         raise UsageError(f"--tune {request.tune}", why, "For example --from pocket --tune heads")
@@ -66,7 +71,7 @@ def train(request: Request, log: Console) -> dict[str, Any]:
     return _pretrain(request, console)
 
 
-def _pretrain(request: Request, console: Console) -> dict[str, Any]:
+def _pretrain(request: Request, console: Console) -> dict[str, Any] | None:
     """Every way of training but the tuning of heads: the engine's loop."""
     from diptych.engine.build import build_model
     from diptych.engine.loop import train as train_loop
@@ -97,7 +102,7 @@ def named_run(recipe: str | None) -> Run | None:
     """The run of a YAML file, or of the function of that name in ``recipes/``; None without a name. Raises :class:`UsageError`."""
     if recipe is None:
         return None
-    if Path(recipe).suffix in (".yaml", ".yml"):
+    if Path(recipe).suffix in YAML:
         return Run.from_yaml(recipe)
     known = recipes()
     if recipe not in known:
@@ -161,14 +166,14 @@ def look(dataset: Dataset, tokenizer: Any, workers: int, console: Console) -> Pr
     return found
 
 
-def finish(request: Request, held: Dataset | None) -> dict[str, Any]:
-    """Measure what was trained and build the page; on the first rank."""
+def finish(request: Request, held: Dataset | None) -> dict[str, Any] | None:
+    """Measure what was trained and build the page, on the first rank; None on the others."""
     from diptych.evaluate.report import build
     from diptych.evaluate.run import evaluate
 
     model, rows = request.folder / "model", []
     if not first_rank():
-        return {"model": str(model), "report": "", "folder": str(request.folder), "records": []}
+        return None
     if held is not None:
         rows = [record.as_dict() for record in evaluate(str(model), held, out=request.folder, command=request.command)]
     else:
