@@ -135,12 +135,12 @@ def _retrievals(outcome: Outcome, thumbs: Thumbs) -> dict[str, Any]:
     owner_M, group_N = show["owner_M"], show["group_N"]
     group_M, position, texts = group_N[owner_M], outcome.index_N.tolist(), show["texts"]
 
-    def picture(i: int) -> dict[str, Any]:
-        return {"picture": thumbs.name(position[i]), "text": _short(texts[first[i]])}
-
     first: dict[int, int] = {}
-    for m, n in enumerate(owner_M.tolist()):
-        first.setdefault(n, m)
+    for m, group in enumerate(group_M.tolist()):
+        first.setdefault(group, m)
+
+    def picture(i: int) -> dict[str, Any]:
+        return {"picture": thumbs.name(position[i]), "text": _short(texts[first[int(group_N[i])]])}
 
     def words(m: int) -> dict[str, Any]:
         return {"text": _short(texts[m])}

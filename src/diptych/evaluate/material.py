@@ -96,7 +96,8 @@ def table(source: Sequence[Sample]) -> Table:
 def material(data: Any) -> Material:
     """A :class:`Material` of an ``EvalSet``, a ``Dataset``, or the name or path of one.
 
-    A string is a path when something lies there, otherwise the name of a set.
+    A string is a path when something lies there, otherwise the name of a set. Of a path with splits the test split is taken, else the
+    validation split, else what ``open`` takes.
     """
     if isinstance(data, Material):
         return data
@@ -125,7 +126,9 @@ def _named(name: str) -> Material:
     if Path(name).exists():
         from diptych.data.open import open as open_data
 
-        return _of_dataset(open_data(name))
+        found = open_data(name)
+        best = next((split for split in ("test", "validation") if split in found.splits), found.split)
+        return _of_dataset(found if best == found.split else open_data(name, split=best))
     from diptych.data.sets.find import find
 
     return _of_set(find(name))

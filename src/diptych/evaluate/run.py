@@ -24,7 +24,17 @@ from diptych.evaluate.speed import measure
 
 MAX_BROKEN = 0.05
 MEASURED = 64
-SUITES: dict[str, tuple[str, ...]] = {}
+LANGUAGES = ("de", "fr", "es", "ru", "zh", "ja", "ko", "hi")
+QUICK = ("pictograms/zero-shot", "pictograms/unseen", "pictograms/retrieval")
+SUITES: dict[str, tuple[str, ...]] = {
+    "quick": QUICK,
+    "full": (
+        *QUICK,
+        "pictograms/unseen-known-styles",
+        "pictograms/groups",
+        *(f"pictograms/{kind}-{language}" for language in LANGUAGES for kind in ("zero-shot", "retrieval")),
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,10 +33,19 @@ AT = (1, 5, 10)
 
 
 def flatten(table: Table) -> tuple[list[str], Tensor]:
-    """All captions in order, and the picture each belongs to (int64 ``owner_M``)."""
-    texts = [caption for captions in table.captions for caption in captions]
-    counts_N = torch.tensor([len(captions) for captions in table.captions])
-    return texts, torch.repeat_interleave(torch.arange(len(counts_N)), counts_N)
+    """The captions in order, and the picture each belongs to (int64 ``owner_M``).
+
+    Every caption of a picture counts. Where several pictures share a concept and a caption, it is one text and counts once, with the
+    first of them; else ten drawings of an apple would put "an apple" into the gallery ten times and fill its first ten places.
+    """
+    first: dict[tuple[int, str], int] = {}
+    pairs = [
+        (caption, owner)
+        for owner, (captions, group) in enumerate(zip(table.captions, table.group_N.tolist(), strict=True))
+        for caption in captions
+        if first.setdefault((group, caption), owner) == owner
+    ]
+    return [caption for caption, _ in pairs], torch.tensor([owner for _, owner in pairs])
 
 
 def applies(question: Question) -> bool:

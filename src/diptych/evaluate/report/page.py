@@ -106,7 +106,7 @@ def _find(records: Sequence[Record], like: Record, kind: str) -> Record | None:
 
 
 def _mark(record: Record, top: float = 1.0) -> Markup:
-    label = f"{words.percent(record.value)}, 95 % interval {words.between(record)}, chance {words.percent(record.chance)}"
+    label = f"{words.percent(record.value)}, 95% interval {words.between(record)}, chance {words.percent(record.chance)}"
     return svg.interval_mark(record.value, *record.interval, record.chance, label, top=top)
 
 
@@ -158,7 +158,7 @@ def _charts(run: RunFolder) -> list[dict[str, Any]]:
     if run.steps:
         loss = svg.Line("loss", [(row[axis], row["loss"]) for row in run.steps])
         chance = svg.Line("chance", [(row[axis], row["chance"]) for row in run.steps if "chance" in row], "chance")
-        drawn = svg.line_chart([chance, loss], "training loss beside the loss of guessing", label, "loss")
+        drawn = svg.line_chart([chance, loss], "training loss beside the loss of guessing", label)
         legend = [("one", "training loss"), *([("chance", "guessing, ln(batch)")] if chance.points else [])]
         charts.append({"title": "Loss", "svg": drawn, "legend": legend})
     if run.validations:
@@ -170,11 +170,11 @@ def _charts(run: RunFolder) -> list[dict[str, Any]]:
             for name, style in zip(names, ("one", "two"), strict=False)
         ]
         shares = all(0 <= y <= 1 for line in lines for _, y in line.points)
-        drawn = svg.line_chart(lines, "validation while training", label, "validation", y_from_zero=shares, percent=shares)
+        drawn = svg.line_chart(lines, "validation while training", label, y_from_zero=shares, percent=shares)
         charts.append({"title": "Validation", "svg": drawn, "legend": [(line.style, line.name) for line in lines]})
     if run.steps and len(charts) < 2 and all("images_per_s" in row for row in run.steps):
         speed = svg.Line("pictures a second", [(row[axis], row["images_per_s"]) for row in run.steps])
-        drawn = svg.line_chart([speed], "training speed", label, "pictures a second", y_from_zero=True)
+        drawn = svg.line_chart([speed], "training speed", label, y_from_zero=True)
         charts.append({"title": "Speed", "svg": drawn, "legend": [("one", "pictures a second")]})
     return charts
 

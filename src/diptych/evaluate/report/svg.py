@@ -11,7 +11,7 @@ from itertools import pairwise
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 460, 280
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 16, 44
+LEFT, RIGHT, TOP, BOTTOM = 48, 14, 16, 44
 POINTS = 160
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -54,10 +54,8 @@ def thin(points: Sequence[tuple[float, float]], limit: int = POINTS) -> list[tup
     return [(sum(x for x, _ in run) / len(run), sum(y for _, y in run) / len(run)) for run in runs]
 
 
-def line_chart(
-    lines: Sequence[Line], title: str, x_label: str, y_label: str, *, y_from_zero: bool = False, percent: bool = False
-) -> Markup:
-    """A chart with axes, grid, direct labels at the lines' ends and a hover title at every point.
+def line_chart(lines: Sequence[Line], title: str, x_label: str, *, y_from_zero: bool = False, percent: bool = False) -> Markup:
+    """A chart with axes, grid and a hover title at every point; what y is stands in the caption.
 
     Args:
         lines: each with at least one finite point.
@@ -79,15 +77,15 @@ def line_chart(
         across, down = (x - x0) / (x1 - x0), (y1 - y) / (y1 - y0)
         return round(LEFT + across * (WIDTH - LEFT - RIGHT), 1), round(TOP + down * (HEIGHT - TOP - BOTTOM), 1)
 
-    shown = (lambda y: f"{number(100 * y)} %") if percent else number
-    body = [_axes(place, ticks(x0, x1), ticks(y0, y1), shown, x_label, y_label)]
+    shown = (lambda y: f"{number(100 * y)}%") if percent else number
+    body = [_axes(place, ticks(x0, x1), ticks(y0, y1), shown, x_label)]
     body += [_curve(line, place, x_label, shown) for line in lines]
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, HEIGHT, title, Markup("").join(body)
     )
 
 
-def _axes(place, xticks: list[float], yticks: list[float], shown, x_label: str, y_label: str) -> Markup:
+def _axes(place, xticks: list[float], yticks: list[float], shown, x_label: str) -> Markup:
     parts = []
     for y in yticks:
         py = place(0, y)[1]
@@ -100,10 +98,6 @@ def _axes(place, xticks: list[float], yticks: list[float], shown, x_label: str, 
     parts.append(Markup('<line class="axis" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(LEFT, WIDTH - RIGHT, base, base))
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(Markup('<text class="label" x="{}" y="{}" text-anchor="middle">{}</text>').format(middle, HEIGHT - 6, x_label))
-    half = (TOP + HEIGHT - BOTTOM) / 2
-    parts.append(
-        Markup('<text class="label" x="12" y="{}" text-anchor="middle" transform="rotate(-90 12 {})">{}</text>').format(half, half, y_label)
-    )
     return Markup("").join(parts)
 
 

@@ -10,10 +10,13 @@ METRICS: Mapping[str, tuple[str, str]] = {
     "top1": ("Top-1", "the right name comes first"),
     "top5": ("Top-5", "the right name is among the first five"),
     "mean_per_class": ("Mean per class", "top-1, every class counting the same"),
-    **{f"text_to_image_r@{k}": (f"Text → image, recall at {k}", f"the right picture is among the first {k}") for k in (1, 5, 10)},
-    **{f"image_to_text_r@{k}": (f"Image → text, recall at {k}", f"a right caption is among the first {k}") for k in (1, 5, 10)},
+    **{f"text_to_image_r@{k}": (f"Text → image, recall at {k}", f"the right picture is among the first {k}") for k in (5, 10)},
+    **{f"image_to_text_r@{k}": (f"Image → text, recall at {k}", f"a right caption is among the first {k}") for k in (5, 10)},
+    "text_to_image_r@1": ("Text → image, recall at 1", "the right picture comes first"),
+    "image_to_text_r@1": ("Image → text, recall at 1", "a right caption comes first"),
 }
 KINDS = ("gain", "retention")
+WORDS = {"5": "five", "10": "ten"}
 
 
 def split(metric: str) -> tuple[str, str, str]:
@@ -36,13 +39,13 @@ def meaning(metric: str) -> str:
 
 
 def percent(value: float) -> str:
-    """``"32.1 %"``, with the digits that tell something: ``"0.07 %"``, ``"100 %"``."""
+    """``"32.1%"``, with the digits that tell something: ``"0.07%"``, ``"80%"``."""
     share = 100 * value
     if share in (0, 100):
-        return f"{share:.0f} %"
-    if abs(share) < 0.095:
-        return f"{share:.2g} %"
-    return f"{share:.2f} %" if abs(share) < 0.995 else f"{share:.1f} %"
+        return f"{share:.0f}%"
+    if share >= 99.95:
+        return ">99.9%"
+    return f"{share:.1f}%" if abs(share) >= 9.95 else f"{share:.2f}%" if abs(share) >= 0.1 else f"{share:.2g}%"
 
 
 def points(value: float) -> str:
@@ -51,17 +54,17 @@ def points(value: float) -> str:
 
 
 def between(record: Record) -> str:
-    """The interval as ``"30.9–33.3 %"``."""
-    low, high = (percent(bound).removesuffix(" %") for bound in record.interval)
-    return f"{low}–{high} %"
+    """The interval as ``"30.9–33.3%"``, never broken over two lines."""
+    low, high = (percent(bound).removesuffix("%") for bound in record.interval)
+    return f"{low}\N{WORD JOINER}–\N{WORD JOINER}{high}%"
 
 
 def times_chance(record: Record) -> str:
-    """``"426 × chance"``, or "" where chance is nothing."""
+    """``"426×"``, or "" where chance is nothing."""
     if record.chance <= 0:
         return ""
     ratio = record.value / record.chance
-    return f"{ratio:,.0f} ×" if ratio >= 10 else f"{ratio:.1f} ×"
+    return f"{ratio:,.0f}×" if ratio >= 10 else f"{ratio:.1f}×"
 
 
 def standing(record: Record) -> str:
@@ -73,25 +76,26 @@ def standing(record: Record) -> str:
 def verdict(record: Record, classes: int | None) -> str:
     """One sentence that sets a main number beside chance."""
     value, chance = percent(record.value), percent(record.chance)
+    at = record.metric.rpartition("@")[2]
+    place = "first" if at == "1" else f"among the first {WORDS.get(at, at)}"
     if record.metric == "top1":
-        among = f" of {classes:,}" if classes else ""
-        first = f"Shown a picture, the model puts the right name{among} first {value} of the time"
-    elif record.metric.startswith("text_to_image"):
-        first = f"Given a caption, the right picture is among its first {record.metric.split('@')[1]} {value} of the time"
-    elif record.metric.startswith("image_to_text"):
-        first = f"Given a picture, a right caption is among its first {record.metric.split('@')[1]} {value} of the time"
+        among = f" and {classes:,} names" if classes else ""
+        first = f"Shown a picture{among}, the model picks the right name {value} of the time"
+    elif record.metric.startswith("text_to_image_r@"):
+        first = f"Asked with a caption, it puts the right picture {place} {value} of the time"
+    elif record.metric.startswith("image_to_text_r@"):
+        first = f"Asked with a picture, it puts a right caption {place} {value} of the time"
     else:
         first = f"{title(record.metric)} is {value}"
-    guess = f"guessing would be right {chance} of the time"
-    tail = {"above": "", "below": " – this is worse than guessing", "at": " – the interval does not rule out guessing"}[standing(record)]
-    return f"{first} (95 % interval {between(record)}); {guess}{tail}."
+    tail = {"above": "", "below": ", which is better", "at": ", which the interval does not rule out"}[standing(record)]
+    return f"{first} (95% interval {between(record)}). Guessing would be right {chance} of the time{tail}."
 
 
 def compared(gain: Record, retention: Record | None) -> str:
     """One sentence on what was gained and kept against the baseline."""
     low, high = (points(bound) for bound in gain.interval)
     sure = "" if gain.interval[0] > 0 or gain.interval[1] < 0 else ", which may be chance"
-    first = f"Against the baseline this is {points(gain.value)} points (95 % interval {low} to {high}{sure})"
+    first = f"Against the baseline this is {points(gain.value)} points (95% interval {low} to {high}{sure})"
     return f"{first}; {percent(retention.value)} of what the baseline got right is still right." if retention else f"{first}."
 
 

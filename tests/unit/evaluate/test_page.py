@@ -1,0 +1,207 @@
+"""The page: words beside numbers, escaping, absent parts, damaged files."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import pytest
+import yaml
+
+from diptych.core.errors import DiptychError
+from diptych.core.types import Record
+from diptych.evaluate import record as record_file
+from diptych.evaluate.report import build, svg, words
+
+HOSTILE = '</script><img src=x onerror="alert(1)">{{ 7*7 }}\u202e\x00"\''
+
+
+def record(metric: str = "top1", value: float = 0.5, chance: float = 0.1, **other) -> Record:
+    fields = {"protocol": "zero_shot", "set": "s", "interval": (value - 0.1, value + 0.1), "n": 10, "seed": 0, "model": "m", "command": "c"}
+    return Record(metric=metric, value=value, chance=chance, **{**fields, **other})
+
+
+class Checker(HTMLParser):
+    """Collects tags and text; every element that must be closed is."""
+
+    VOID = ("meta", "link", "img", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag, f"</{tag}> closes the wrong element"
+
+
+def check(page: str) -> Checker:
+    checker = Checker()
+    checker.feed(page)
+    assert checker.stack == []
+    return checker
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0%"),
+        (1, "100%"),
+        (0.5236, "52.4%"),
+        (0.0985, "9.85%"),
+        (0.00069, "0.069%"),
+        (0.9999, ">99.9%"),
+        (0.0345, "3.45%"),
+        (0.8, "80.0%"),
+    ],
+)
+def test_percent_keeps_the_digits_that_tell_something(value, text):
+    assert words.percent(value) == text
+
+
+def test_metric_names_are_taken_apart():
+    assert words.split("top1") == ("top1", "", "")
+    assert words.split("top1[a.gain]") == ("top1", "a.gain", "")
+    assert words.split("top1.gain") == ("top1", "", "gain")
+    assert words.split("text_to_image_r@5.retention") == ("text_to_image_r@5", "", "retention")
+    assert words.split("f1.5") == ("f1.5", "", "")
+
+
+def test_sentences_say_where_chance_is():
+    assert words.verdict(record(), 12) == (
+        "Shown a picture and 12 names, the model picks the right name 50.0% of the time "
+        "(95% interval 40.0\u2060–\u206060.0%). Guessing would be right 10.0% of the time."
+    )
+    assert "which the interval does not rule out" in words.verdict(record(value=0.15), 12)
+    assert "which is better" in words.verdict(record(value=0.2, chance=0.5), 12)
+    assert "right picture among the first ten" in words.verdict(record("text_to_image_r@10"), None)
+    assert "which may be chance" in words.compared(record("top1.gain", 0.01), None)
+    assert "−" in words.compared(record("top1.gain", -0.3), record("top1.retention", 0.7))
+
+
+def test_main_records_take_each_set_once_and_no_parts():
+    rows = [record(), record("top5"), record("top1[x]"), record("top1.gain"), record(set="t")]
+    rows += [record(f"text_to_image_r@{k}", protocol="retrieval") for k in (1, 5, 10)]
+    assert [(r.set, r.metric) for r in words.main_records(rows)] == [("s", "top1"), ("t", "top1"), ("s", "text_to_image_r@10")]
+
+
+def test_ticks_are_round_and_inside():
+    assert svg.ticks(0, 1) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    assert svg.ticks(1.3, 5.6) == [2, 3, 4, 5]
+    assert svg.ticks(2, 2) == [2]
+    assert [svg.number(v) for v in (0.05, 12500, 768_000, 3e6, 1234, 22_713_216)] == ["0.05", "12.5k", "768k", "3M", "1,234", "22.71M"]
+
+
+def test_thinning_keeps_the_mean():
+    points = [(float(i), float(i % 7)) for i in range(1000)]
+    few = svg.thin(points)
+    assert len(few) == svg.POINTS
+    assert sum(y for _, y in few) / len(few) == pytest.approx(sum(y for _, y in points) / 1000, abs=0.02)
+
+
+def test_a_chart_survives_flat_lines_and_drops_what_is_not_finite():
+    flat = svg.line_chart([svg.Line("loss", [(1, 2.0), (2, math.nan), (3, 2.0)])], "t", "x")
+    assert flat.count('class="hit"') == 2
+    assert svg.line_chart([svg.Line("loss", [(1, math.inf)])], "t", "x") == ""
+    check(str(flat))
+
+
+def log(folder, rows=60):
+    lines = [
+        {"step": i, "samples": i * 8, "loss": 2 / (i + 1), "chance": math.log(8), "images_per_s": 100.0, "seconds": float(i)}
+        for i in range(rows)
+    ]
+    lines.insert(30, {"step": 29, "validation": {"top1": 0.3, "top1[x]": 0.1}})
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 61, "lo')
+
+
+def test_hostile_text_stays_text(tmp_path):
+    record_file.append(
+        [record(set=HOSTILE, model=HOSTILE, command=HOSTILE), record(f"top1[{HOSTILE}]", set=HOSTILE, model=HOSTILE)],
+        tmp_path / "records.jsonl",
+    )
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({"name": HOSTILE}))
+    item = {"text": HOSTILE}
+    query = {"query": item, "rank": 3, "of": 9, "answers": [{**item, "right": False, "score": 0.1}], "wanted": item}
+    ways = {"best": [query], "worst": [query]}
+    pair = {"true": HOSTILE, "predicted": HOSTILE, "count": 1, "of": 2, "picture": None, "other": None}
+    section = {"model": HOSTILE, "set": HOSTILE, "protocol": "zero_shot", "n": 3, "classes": 3, "notes": [HOSTILE], "about": HOSTILE}
+    section |= {"confusions": [pair], "captions": 9, "text_to_image": ways, "image_to_text": ways}
+    (tmp_path / "details.json").write_text(json.dumps({"version": 1, "sets": [section]}))
+    page = build(tmp_path).read_text()
+    checker = check(page)
+    assert not [tag for tag, _ in checker.tags if tag == "img"]
+    assert [tag for tag, _ in checker.tags].count("script") == 1
+    assert not any(name.startswith("on") for _, attributes in checker.tags for name in attributes)
+    assert "49" not in re.sub(r"<style>.*?</style>|<script>.*?</script>", "", page, flags=re.S)
+    assert "\x00" not in page
+
+
+def test_nothing_is_fetched(tmp_path):
+    record_file.append([record()], tmp_path / "records.jsonl")
+    log(tmp_path)
+    page = build(tmp_path).read_text()
+    assert "default-src 'none'" in page
+    addresses = [v for _, attributes in check(page).tags for k, v in attributes.items() if k in ("src", "href") and v]
+    assert all(address.startswith(("#", "data:")) for address in addresses)
+    assert "http" not in re.sub(r'http-equiv="', "", page)
+
+
+def test_a_log_alone_is_a_page(tmp_path):
+    log(tmp_path)
+    page = build(tmp_path).read_text()
+    assert "How it learned" in page
+    assert "Validation" in page
+    assert 'id="results"' not in page
+    check(page)
+
+
+def test_records_alone_are_a_page_and_the_newest_count(tmp_path):
+    record_file.append([record(value=0.3), record(value=0.6)], tmp_path / "records.jsonl")
+    page = build(tmp_path).read_text()
+    assert "60.0%" in page
+    assert "30.0%" not in page
+    assert 'id="learning"' not in page
+
+
+def test_gains_are_shown(tmp_path):
+    rows = [record(), record("top1.gain", 0.2, 0.0), record("top1.retention", 0.9)]
+    record_file.append(rows, tmp_path / "records.jsonl")
+    page = build(tmp_path).read_text()
+    assert '<span class="up">+20.0</span>' in page
+    assert "90.0% of what the baseline got right is still right" in page
+
+
+def test_a_long_recipe_is_whole(tmp_path):
+    record_file.append([record()], tmp_path / "records.jsonl")
+    (tmp_path / "run.yaml").write_text("\n".join(f"key{i}: {i}" for i in range(300)))
+    assert "key299: 299" in build(tmp_path).read_text()
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(DiptychError, match=r"neither records.jsonl nor log.jsonl"):
+        build(tmp_path)
+    record_file.append([record()], tmp_path / "records.jsonl")
+    (tmp_path / "details.json").write_text("[]")
+    with pytest.raises(DiptychError, match="not a version 1 file"):
+        build(tmp_path)
+    pair = {"true": "a", "predicted": "b", "count": 1, "of": 2, "picture": "../../secret", "other": None}
+    section = {"model": "m", "set": "s", "protocol": "zero_shot", "n": 3, "classes": 3, "confusions": [pair]}
+    (tmp_path / "details.json").write_text(json.dumps({"version": 1, "sets": [section]}))
+    with pytest.raises(DiptychError, match="no such thumbnail"):
+        build(tmp_path)
+    (tmp_path / "details.json").unlink()
+    (tmp_path / "log.jsonl").write_text("{]\n{}\n")
+    with pytest.raises(DiptychError, match="line 1: not valid JSON"):
+        build(tmp_path)
+    assert not (tmp_path / "report.html").exists()
