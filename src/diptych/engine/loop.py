@@ -114,7 +114,8 @@ def _until_spent(
 
     if budget.step:
         screen.say(f"going on from step {budget.step:,}")
-    while not state.finished and not ranks.any(budget.spent):
+    ended = state.finished or ranks.any(budget.spent)[0]
+    while not ended:
         batch = next(state.loader)
         lr = optim.rate(run.optim, budget.progress, budget.step_share)
         stepped = state.stepper(batch, budget.step, lr)
@@ -124,14 +125,14 @@ def _until_spent(
             state.ema.update()
         budget.step += 1
         meter.add(stepped)
-        if budget.step % run.save.log_every == 0 or budget.spent:
+        stop, ended = ranks.any(bool(stopping), budget.spent)
+        if budget.step % run.save.log_every == 0 or ended:
             row = meter.row(budget, lr, stepped, ranks)
             tell(row)
-            screen.show(row, budget.progress, budget.seconds_left)
-        stop = ranks.any(bool(stopping))
-        if budget.step % run.save.every == 0 or stop or ranks.any(budget.spent):
+            screen.show(row, 1.0 if ended else budget.progress, budget.seconds_left)
+        if budget.step % run.save.every == 0 or stop or ended:
             _check(state, unchecked, 0, checkpoints)
-            if validate and not stop:
+            if validate and not stop:  # a run that is stopped has no time left; it validates when it goes on
                 values = _validate(state, validate, checkpoints)
                 tell({"step": budget.step, "validation": values})
                 screen.say("  ".join(f"{name} {value:.4f}" for name, value in values.items()))
@@ -139,6 +140,7 @@ def _until_spent(
             if ranks.first:
                 checkpoints.save(budget.step, saved)
             meter.restart()
+            ended = ended or state.finished
         if stop:
             screen.say(f"stopped by SIGTERM at step {budget.step:,}; the same command goes on from here")
             raise SystemExit(TERMINATED)

@@ -55,13 +55,13 @@ class Ranks:
         """Whether this is rank 0, which alone writes files."""
         return self.rank == 0
 
-    def any(self, flag: bool) -> bool:
-        """True when any rank says so; every rank must ask."""
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag, whether any rank raised it; every rank must ask."""
         if self.world == 1:
-            return flag
-        vote = torch.tensor(float(flag))
+            return list(flags)
+        vote = torch.tensor(flags, dtype=torch.float32)
         dist.all_reduce(vote, op=dist.ReduceOp.MAX)
-        return bool(vote.item())
+        return [bool(flag) for flag in vote.tolist()]
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a tensor over ranks, without gradient."""
@@ -204,9 +204,7 @@ def average_scalars(module: nn.Module, ranks: Ranks) -> None:
             parameter.grad = ranks.mean(parameter.grad)
 
 
-def wrap(
-    module: nn.Module, blocks: list[nn.Module], ranks: Ranks, how: str | None = None, aside: Iterable[nn.Parameter] = ()
-) -> nn.Module:
+def wrap(module: nn.Module, blocks: list[nn.Module], ranks: Ranks, how: str | None = None, aside: Iterable[nn.Parameter] = ()) -> nn.Module:
     """Make ``module`` average (and, where too large, shard) its gradients over ranks; itself on one rank.
 
     Args:

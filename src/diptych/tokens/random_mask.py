@@ -30,8 +30,8 @@ CARD = Card(
     paper="Scaling Language-Image Pre-Training via Masking, arXiv:2212.00794",
     where="section 3, image masking",
     code="https://github.com/facebookresearch/flip",
-    claim="half the patches give the same zero-shot accuracy in half the training time or better, counted in epochs",
-    published="2.0x fewer FLOPs at 50% masking, ImageNet zero-shot 68.6 beside 68.2 without (table 1a)",
+    claim="more accurate than training on whole images, in less time",
+    published="accuracy and speed above the baseline without masking on 400 million pairs (abstract)",
 )
 
 
@@ -66,7 +66,9 @@ class RandomMask:
         prefix_BP = torch.arange(prefix, device=x_BTD.device).expand(batch, prefix)
         rows_BT = first_B1 + torch.cat([prefix_BP, kept_BK + prefix], dim=1)
         x_BTD = x_BTD.flatten(0, 1).index_select(0, rows_BT.flatten()).unflatten(0, (batch, prefix + keep))
-        size_BT = None if tokens.size_BT is None else tokens.size_BT.flatten().index_select(0, rows_BT.flatten()).unflatten(0, rows_BT.shape)
+        size_BT = (
+            None if tokens.size_BT is None else tokens.size_BT.flatten().index_select(0, rows_BT.flatten()).unflatten(0, rows_BT.shape)
+        )
         kept = kept_BK if tokens.kept_BT is None else tokens.kept_BT.gather(1, kept_BK)
         return replace(tokens, x_BTD=x_BTD, size_BT=size_BT, kept_BT=kept)
 

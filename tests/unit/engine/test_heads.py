@@ -20,7 +20,7 @@ from diptych.towers.dual import DualEncoder
 from diptych.towers.presets import preset
 
 NAMES = [f"{shade}{place}" for shade in "abcdefgh" for place in "stuvwxyz"]
-QUICK = HeadsConfig(image_hidden=0, text_hidden=16, dropout=0.1, batch=48, epochs=250, lr=1e-2, checks=4, holdout=0.25)
+QUICK = HeadsConfig(image_hidden=0, text_hidden=16, dropout=0.1, batch=48, epochs=120, lr=1e-2, checks=4, holdout=0.25)
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def test_learns_keeps_the_model_and_repeats(model: DualEncoder, pictures: Datase
     tuned = tune_heads(model, pictures, config=QUICK, seed=3, cache=tmp_path, on_event=events.append)
     assert model.fingerprint() == before
     rows = pair_rows(model, pictures, tmp_path)
-    start, end = recall(model, rows, 1), recall(tuned, rows, 1)
-    assert min(end) > max(start) + 0.3
+    start, end = recall(model, rows, 5), recall(tuned, rows, 5)
+    assert min(end) > 0.4 > 2 * max(start)
     assert events[0]["step"] == 0
     assert max(event["recall"] for event in events) >= events[0]["recall"]
     assert tuned.config.parent == model.config.name
@@ -54,10 +54,13 @@ def test_learns_keeps_the_model_and_repeats(model: DualEncoder, pictures: Datase
     for side in ("image", "text"):
         for old, new in zip(getattr(model, side).parameters(), getattr(tuned, side).parameters(), strict=True):
             assert torch.equal(old, new)
-    again = tune_heads(model, pictures, config=QUICK, seed=3, cache=tmp_path)
-    assert again.fingerprint() == tuned.fingerprint()
-    assert tune_heads(model, pictures, config=QUICK, seed=4, cache=tmp_path).fingerprint() != tuned.fingerprint()
     assert not tuned.training
+
+
+def test_a_seed_repeats_to_the_bit(model: DualEncoder, pictures: Dataset, tmp_path: Path) -> None:
+    brief = QUICK.model_copy(update={"epochs": 6})
+    first, again, other = (tune_heads(model, pictures, config=brief, seed=seed, cache=tmp_path).fingerprint() for seed in (3, 3, 4))
+    assert first == again != other
 
 
 def test_a_tuned_model_saves_loads_and_tunes_on(model: DualEncoder, pictures: Dataset, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ CARD = Card(
     where="section 2.3, figure 3",
     code="https://github.com/openai/CLIP",
     claim="contrasting whole texts is four times as efficient at zero-shot ImageNet transfer as predicting a bag of words",
-    published="4x (figure 2)",
+    published="4x (section 2.3)",
 )
 
 
