@@ -210,7 +210,7 @@ def _records(outcome: Outcome, other: Outcome | None, data: Material, model: str
             )  # fmt: skip
 
         stream = generator(plan.seed, "bootstrap", data.name, outcome.protocol, metric.name)
-        yield record("", bootstrap.mean(metric.value_N, stream, unit_N=metric.unit_N, draws=plan.draws), metric.chance)
+        yield record("", bootstrap.mean(metric.value_N, stream, unit_N=metric.unit_N, draws=plan.draws, share=True), metric.chance)
         if "[" in metric.name or metric.name not in theirs:
             continue
         base_N = theirs[metric.name].value_N

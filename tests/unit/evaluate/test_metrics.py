@@ -161,6 +161,17 @@ def test_bootstrap_of_one_unit_and_of_equal_values_is_a_point():
     assert estimate.n == 1
 
 
+def test_no_hit_and_no_miss_are_not_certainty():
+    """Exact binomial: with 0 of n hits the upper bound p solves (1 − p)^n = 2.5 %."""
+    none = bootstrap.mean(torch.zeros(60), generator(0), unit_N=torch.arange(60) // 3, share=True)
+    assert none.interval[0] == 0
+    assert (1 - none.interval[1]) ** 20 == pytest.approx(0.025)
+    every = bootstrap.kept(torch.ones(8), torch.tensor([1.0] * 5 + [0.0] * 3), generator(0))
+    assert every.value == every.interval[1] == 1
+    assert every.interval[0] ** 5 == pytest.approx(0.025)
+    assert bootstrap.mean(torch.tensor([0.0, 1.0]), generator(0), share=True).interval == (0, 1)
+
+
 def test_bootstrap_matches_the_binomial_law():
     """The bootstrap mean of n hits and misses is Binomial(n, p) / n, whose quantiles are known exactly."""
     hit = torch.tensor([1.0] * 30 + [0.0] * 70)

@@ -39,6 +39,7 @@ def mean(
     weight_N: Tensor | None = None,
     draws: int = 1000,
     level: float = 0.95,
+    share: bool = False,
 ) -> Estimate:
     """Σ value / Σ weight with its percentile bootstrap interval.
 
@@ -50,6 +51,8 @@ def mean(
             value and are left out.
         draws: how many resamples.
         level: share of the resamples inside the interval, 0 < level < 1.
+        share: the values are shares (hits, retention). Where all units are misses or all are hits every resample is the same and would
+            claim certainty; the open end is then the exact binomial bound (Clopper and Pearson, Biometrika 26, 1934).
 
     Raises:
         UsageError: there are no examples, the weights sum to 0, or draws or level are out of range.
@@ -67,7 +70,11 @@ def mean(
     statistic_S = _resample(sums_U2, generator, draws)
     tail = (1 - level) / 2
     bounds = torch.quantile(statistic_S, torch.tensor([tail, 1 - tail], dtype=torch.float64))
-    return Estimate(float(total_2[0] / total_2[1]), (float(bounds[0]), float(bounds[1])), len(sums_U2))
+    value, low, high, units = float(total_2[0] / total_2[1]), float(bounds[0]), float(bounds[1]), len(sums_U2)
+    if share and low == high and value in (0.0, 1.0):
+        reach = tail ** (1 / int((sums_U2[:, 1] != 0).sum()))
+        low, high = (0.0, 1 - reach) if value == 0 else (reach, 1.0)
+    return Estimate(value, (low, high), units)
 
 
 def difference(
@@ -85,7 +92,7 @@ def kept(
     """Of what ``other`` got right, the share that ``value`` still gets right: Σ value · other / Σ other (values in 0 … 1)."""
     if value_N.shape != other_N.shape:
         raise UsageError("retention", f"{len(value_N)} against {len(other_N)} examples", "Evaluate both models on the same set")
-    return mean(value_N.double() * other_N.double(), generator, unit_N=unit_N, weight_N=other_N, draws=draws, level=level)
+    return mean(value_N.double() * other_N.double(), generator, unit_N=unit_N, weight_N=other_N, draws=draws, level=level, share=True)
 
 
 def _resample(sums_U2: Tensor, generator: Generator, draws: int, at_once: int = 1 << 22) -> Tensor:
