@@ -98,9 +98,11 @@ def splits(items: Sequence[Drawing], novel: frozenset[str]) -> dict[str, str]:
 
     ``train``; ``validation`` (cells of trained families, held for choosing checkpoints); ``style`` (trained concepts in held
     styles); ``unseen`` (unseen concepts in held styles); ``concept`` (unseen concepts in trained styles).
+    Styles that the user adds move no other drawing.
     """
-    cells = sorted({(i.style.family, i.concept.id) for i in items if not i.style.held and i.concept.id not in novel})
-    validation = set(sorted(cells, key=lambda cell: rank("validation", *cell))[: round(VALIDATION * len(cells))])
+    shipped = {(i.style.family, i.concept.id) for i in items if not (i.style.held or i.style.share_alike or i.concept.id in novel)}
+    ranks = sorted(rank("validation", *cell) for cell in shipped)
+    last = ranks[round(VALIDATION * len(ranks)) - 1] if round(VALIDATION * len(ranks)) else ""
     names = {}
     for item in items:
         if item.concept.id in novel:
@@ -108,7 +110,7 @@ def splits(items: Sequence[Drawing], novel: frozenset[str]) -> dict[str, str]:
         elif item.style.held:
             names[item.key] = "style"
         else:
-            names[item.key] = "validation" if (item.style.family, item.concept.id) in validation else "train"
+            names[item.key] = "validation" if rank("validation", item.style.family, item.concept.id) <= last else "train"
     return names
 
 
@@ -127,11 +129,12 @@ def concept_table(concepts: Sequence[Draft], words: Mapping[str, list[str]], nov
 
 
 def write(out: Path, items: Sequence[Drawing], images: Sequence[bytes], concepts: Sequence[Draft], novel: frozenset[str]) -> None:
-    """Write shards, the concept table and ``corpus.json`` (styles, counts, split rules) into ``out``."""
-    where, words = splits(items, novel), all_captions(concepts)
+    """Write shards, the concept table and ``corpus.json`` (version, styles, counts) into ``out``."""
+    where = splits(items, novel)
+    words = all_captions(concepts)
     counts: dict[str, dict[str, int]] = {}
     for name in SPLITS:
-        rows = [
+        rows: list[shards.Row] = [
             (
                 item.key,
                 image,
@@ -158,7 +161,15 @@ def write(out: Path, items: Sequence[Drawing], images: Sequence[bytes], concepts
     (out / "concepts.json.gz").write_bytes(concept_table(concepts, words, novel))
     styles = {s.id: s for s in dict.fromkeys(item.style for item in items)}
     rows_out = [
-        {"id": s.id, "family": s.family, "package": s.package, "version": s.version, "licence": s.licence, "held": s.held, **counts[s.id]}
+        {
+            "id": s.id,
+            "family": s.family,
+            "package": s.package,
+            "version": s.version,
+            "licence": s.artwork or s.licence,
+            "held": s.held,
+            **counts[s.id],
+        }
         for s in styles.values()
     ]
     text = [{"package": name, "version": version} for name, version in TEXT]
@@ -166,14 +177,14 @@ def write(out: Path, items: Sequence[Drawing], images: Sequence[bytes], concepts
     (out / "corpus.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
 
-def build(packages: Path, out: Path, *, share_alike: bool = False, workers: int = 2, only: frozenset[str] | None = None) -> None:
+def build(packages: Path, out: Path, *, share_alike: bool = False, workers: int = 2) -> None:
     """Build the corpus into ``out``.
 
     Args:
         packages: folder with the ``.tgz`` files; what is missing is fetched there with ``npm pack``.
         out: folder that receives ``shards/``, ``concepts.json.gz`` and ``corpus.json``.
         share_alike: also add the styles under share-alike licences (for one's own use; they do not ship).
-        only: keep only these concept ids (tests).
+        workers: processes that draw.
     """
     out.mkdir(parents=True, exist_ok=True)
     styles = [style for style in STYLES if share_alike or not style.share_alike]
@@ -181,10 +192,6 @@ def build(packages: Path, out: Path, *, share_alike: bool = False, workers: int 
     concepts = drafts(read["emojibase-data"], read["emojilib"])
     novel = unseen(concepts)
     items = drawings(read, styles, concepts)
-    if only is not None:
-        concepts = [c for c in concepts if c.id in only]
-        items = [item for item in items if item.concept.id in only]
-        novel &= only
     write(out, items, list(render(read, items, workers)), concepts, novel)
 
 

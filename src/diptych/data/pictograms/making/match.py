@@ -108,9 +108,10 @@ def by_firefox(package: Package, concepts: Iterable[Draft], shortcodes: Mapping[
         codes = shortcodes.get(concept.id.upper(), ())
         for code in [codes] if isinstance(codes, str) else codes:
             tables[2].setdefault(squeezed(code), bare(concept.id))
-    found = {code: name for name, code in NAMES.items()}
+    icons = sorted(package.json("icons.json")["icons"])
+    found = {NAMES[name]: name for name in icons if name in NAMES}
     for table in tables:
-        for name in sorted(package.json("icons.json")["icons"]):
+        for name in icons:
             if name not in NAMES and name not in WRONG and name in table:
                 found.setdefault(table[name], name)
     return found

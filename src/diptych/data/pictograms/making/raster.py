@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from diptych.core.errors import DiptychError
 
 SIZE = 64
 QUALITY = 85
@@ -37,8 +38,11 @@ def svg(icons: Mapping[str, Any], name: str) -> str:
 
 
 def draw(markup: str) -> Image.Image:
-    """Rasterise an SVG at ``SIZE``; RGBA with straight alpha."""
-    import resvg_py
+    """Rasterise an SVG at ``SIZE``; RGBA with straight alpha. Raises :class:`DiptychError` where resvg is not installed."""
+    try:
+        import resvg_py  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError as error:
+        raise DiptychError("drawing SVG", "resvg-py is not installed", "Install it with `pip install 'diptych[build]'`") from error
 
     image = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=markup, width=SIZE, height=SIZE, skip_system_fonts=True))))
     return image.convert("RGBA")
@@ -70,8 +74,3 @@ def encode(image: Image.Image) -> bytes:
         image.save(out, "WEBP", **options)
         files.append(out.getvalue())
     return min(files, key=len)
-
-
-def unique_ids(markup: str) -> bool:
-    """Does every reference ``url(#id)`` of a drawing point at an id that it holds? For tests and for finding broken sources."""
-    return set(re.findall(r"url\(#([^)]+)\)", markup)) <= set(re.findall(r'id="([^"]+)"', markup))

@@ -14,6 +14,7 @@ class Style:
         package: npm package and ``version``, exactly as taken.
         family: drawings that share a design; a split never separates two styles of a family.
         licence: SPDX identifier that the package must declare.
+        artwork: the licence that the artists' own repository gives the drawings, where it is not the package's.
         held: never trained on.
         share_alike: its licence binds what is derived, so it does not ship; the user may add it.
         names: ``"label"`` (glyphs carry Unicode labels), ``"firefox"`` (older names) or ``"file"`` (code points as file names).
@@ -25,6 +26,7 @@ class Style:
     version: str
     family: str
     licence: str
+    artwork: str = ""
     held: bool = False
     share_alike: bool = False
     names: str = "label"
@@ -38,7 +40,7 @@ STYLES = (
     Style("fluent-color", "@iconify-json/fluent-emoji", "1.2.7", "fluent", "MIT"),
     Style("fluent-high-contrast", "@iconify-json/fluent-emoji-high-contrast", "1.2.6", "fluent", "MIT"),
     Style("fluent-3d", "@lobehub/fluent-emoji-3d", "1.1.0", "fluent", "MIT", names="file"),
-    Style("fxemoji", "@iconify-json/fxemoji", "1.2.2", "fxemoji", "Apache-2.0", names="firefox"),
+    Style("fxemoji", "@iconify-json/fxemoji", "1.2.2", "fxemoji", "Apache-2.0", "CC-BY-4.0", names="firefox"),
     Style("twemoji", "@iconify-json/twemoji", "1.2.5", "twemoji", "CC-BY-4.0", held=True),
     Style("emojione", "@iconify-json/emojione", "1.2.3", "emojione", "CC-BY-4.0", held=True, old=True),
     Style("emojione-monotone", "@iconify-json/emojione-monotone", "1.2.1", "emojione", "CC-BY-4.0", held=True, old=True),
