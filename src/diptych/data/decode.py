@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from diptych.data.sources.base import MAX_IMAGE_BYTES, BrokenSample
 
@@ -89,6 +89,8 @@ def decode(
             return np.array(pixels)
     except _BOMBS as error:
         raise BrokenImage(name, f"more pixels than the limit of {max_pixels:,}") from error
+    except UnidentifiedImageError as error:
+        raise BrokenImage(name, f"not a picture in one of the formats {', '.join(FORMATS)}") from error
     except _READ_ERRORS as error:
         raise BrokenImage(name, f"cannot be decoded ({str(error)[:120] or type(error).__name__})") from error
 

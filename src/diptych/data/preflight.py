@@ -22,6 +22,7 @@ from diptych.data.open import open as open_data
 from diptych.data.sources.base import BrokenSample, Dataset
 
 SHOWN = 3
+HOPELESS = 50
 THUMB = 192
 EDGES = (0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 TOKENS_A_WORD = 1.35
@@ -219,7 +220,7 @@ def _look_at_images(found: Preflight, data: Dataset, order: list[int], until: fl
             if show:
                 found.shown.append(Shown(sample.id, sample.captions, _thumb(pixels)))
         found.checked_images = count
-        if time.monotonic() > until and (found.shown or count >= 50):
+        if (time.monotonic() > until and found.shown) or (count >= HOPELESS and not found.shown):
             break
     if not sides:
         name, why = found.broken[-1]

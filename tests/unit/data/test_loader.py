@@ -201,7 +201,7 @@ def test_broken_samples_are_replaced_counted_and_listed(small: Preprocess, optio
             assert len(one) == 20
             assert not {"s005", "s050"} & set(one.ids)
         assert batches.broken.keys() == {"s005", "s050"}
-        assert "cannot be decoded" in batches.broken["s005"]
+        assert "not a picture" in batches.broken["s005"]
 
 
 def test_too_many_broken_stop_the_run(small: Preprocess) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import posixpath
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -195,15 +194,17 @@ def stat_line(path: Path, name: str) -> str:
 
 def clean_id(name: str) -> str:
     """An id that is harmless as a relative path: no leading slash, no ``..``, forward slashes only."""
+    if name and not any(mark in name for mark in "./\\\0"):
+        return name
     parts = [part for part in name.replace("\\", "/").replace("\0", "").split("/") if part not in ("", ".", "..")]
     return "/".join(parts) or "_"
 
 
 def split_key(name: str) -> tuple[str, str]:
     """``("a/b", "seg.png")`` of ``"a/b.seg.png"``: a member's key and its lower-case extension (after the first dot)."""
-    folder, base = posixpath.split(name.replace("\\", "/"))
+    folder, slash, base = name.replace("\\", "/").rpartition("/")
     stem, _, suffix = base.partition(".")
-    return posixpath.join(folder, stem), suffix.lower()
+    return f"{folder}{slash}{stem}", suffix.lower()
 
 
 def caption_lines(text: str) -> tuple[str, ...]:

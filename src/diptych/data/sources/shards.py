@@ -6,6 +6,7 @@ resume are exact. Nothing is ever extracted: links, devices and sparse members a
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from diptych.data.sources.base import (
     read_lines,
     stat_line,
 )
-from diptych.data.sources.tar import scan
+from diptych.data.sources.tar import Member, scan
 
 PARTS = ("image", "txt", "json", "cls")
 CAPTION_KEYS = ("captions", "caption", "text")
@@ -58,6 +59,7 @@ class ShardDataset(Dataset):
         if self.classes or (self._where[:, 7] >= 0).any():
             self.kind = "webdataset tars with classes"
         self._check_keys()
+        self._fill_columns()
 
     def _check_count(self, root: Path) -> None:
         """``nshards.txt`` says how many tars there must be."""
@@ -74,31 +76,46 @@ class ShardDataset(Dataset):
 
     def _index(self) -> tuple[list[str], np.ndarray]:
         """Sorted ids and, by row: shard, then offset and size of image, txt, json, cls (offset −1 where absent)."""
-        rows: list[tuple[str, list[int]]] = []
+        keys: list[str] = []
+        tables: list[np.ndarray] = []
         extensions: Counter[str] = Counter()
         refused = pictureless = 0
         for number, path in enumerate(self.tars):
             members, bad = scan(path)
-            refused += bad
-            grouped: dict[str, list[int]] = {}
-            for key, extension, offset, size in members:
-                extensions[extension] += 1
-                part = self._part_of(extension)
-                if part is not None and key:
-                    row = grouped.setdefault(key, [number] + [-1, 0] * len(PARTS))
-                    at = 1 + 2 * PARTS.index(part)
-                    if row[at] < 0:
-                        row[at : at + 2] = offset, size
-            whole = [(key, row) for key, row in grouped.items() if row[1] >= 0]
-            pictureless += len(grouped) - len(whole)
-            rows += whole
-        if not rows:
+            extensions.update(extension for _, extension, _, _ in members)
+            names, table = self._group(number, members)
+            whole = table[:, 1] >= 0
+            refused, pictureless = refused + bad, pictureless + int((~whole).sum())
+            keys += [name for name, kept in zip(names, whole.tolist(), strict=True) if kept]
+            tables.append(table[whole])
+            if number == 0 and len(tables[0]):
+                self.ids, self._where = keys, tables[0]
+                self._check_keys()
+        if not keys:
             self._explain_empty(extensions)
         if refused:
             self.notes.append(f"{refused:,} links, devices or sparse members refused")
         if pictureless:
             self.notes.append(f"{pictureless:,} keys without an image left out")
-        return self._sorted(rows)
+        return self._sorted(keys, np.concatenate(tables))
+
+    def _group(self, number: int, members: list[Member]) -> tuple[list[str], np.ndarray]:
+        """Members of one tar by key: the keys and a row each; the first member of a part counts."""
+        fresh = [number] + [-1, 0] * len(PARTS)
+        place: dict[str, int] = {}
+        flat = array("q")
+        column = {extension: 1 + 2 * PARTS.index(part) for extension in {m[1] for m in members} if (part := self._part_of(extension))}
+        for key, extension, offset, size in members:
+            at = column.get(extension)
+            if at is None or not key:
+                continue
+            row = place.get(key)
+            if row is None:
+                row = place[key] = len(flat)
+                flat.extend(fresh)
+            if flat[row + at] < 0:
+                flat[row + at], flat[row + at + 1] = offset, size
+        return list(place), np.frombuffer(flat, dtype=np.int64).reshape(-1, len(fresh)) if flat else np.empty((0, len(fresh)), np.int64)
 
     def _explain_empty(self, extensions: Counter[str]) -> None:
         """No sample: say which extensions the tars do hold."""
@@ -107,39 +124,53 @@ class ShardDataset(Dataset):
             raise UsageError(f"image={self._overrides.image!r}", f"the tars hold {held}", nearest(self._overrides.image, extensions))
         raise UsageError(self.path, f"no member is an image; the tars hold {held}", "Name the image's extension with image=")
 
-    def _sorted(self, rows: list[tuple[str, list[int]]]) -> tuple[list[str], np.ndarray]:
+    def _sorted(self, keys: list[str], table: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Ids made harmless and unique, with their rows, sorted."""
-        if len({clean_id(key) for key, _ in rows}) != len(rows):
-            rows = [(f"{self.tars[row[0]].stem}/{key}", row) for key, row in rows]
-        named = sorted((clean_id(key), row) for key, row in rows)
-        ids = [key for key, _ in named]
+        ids = [clean_id(key) for key in keys]
         if len(set(ids)) != len(ids):
-            ids = [f"{key}~{row[0]}-{row[1]}" for key, row in named]
+            ids = [clean_id(f"{self.tars[shard].stem}/{key}") for key, shard in zip(keys, table[:, 0].tolist(), strict=True)]
+        if len(set(ids)) != len(ids):
+            ids = [f"{name}~{row[0]}-{row[1]}" for name, row in zip(ids, table.tolist(), strict=True)]
             self.notes.append("keys repeat; ids carry shard and offset")
-        return ids, np.array([row for _, row in named], dtype=np.int64)
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        return [ids[i] for i in order], table[order]
+
+    def _known(self) -> tuple[set[str], set[str]]:
+        """The text parts that some sample has, and the keys of the first readable ``.json``."""
+        has = {part for i, part in enumerate(PARTS) if i and bool((self._where[:, 1 + 2 * i] >= 0).any())}
+        for index in np.flatnonzero(self._where[:, 5] >= 0)[:20].tolist():
+            try:
+                return has, set(self._json(index))
+            except BrokenSample:
+                continue
+        return has, set()
 
     def _check_keys(self) -> None:
-        """Fill ``columns``; an override that names neither an extension nor a JSON key of the first sample is an error."""
-        has = {part: bool((self._where[:, 1 + 2 * i] >= 0).any()) for i, part in enumerate(PARTS)}
-        keys: set[str] = set()
-        if has["json"]:
-            first = int(np.flatnonzero(self._where[:, 5] >= 0)[0])
-            keys = set(self._json(first))
-        for part, asked in (("caption", self._overrides.captions()), ("label", self._overrides.label)):
-            for name in (asked,) if isinstance(asked, str) else asked or ():
-                if not (name in PARTS and has[name]) and name not in keys:
-                    known = keys | {p for p in PARTS if has[p] and p != "image"}
-                    raise UsageError(f"{part}={name!r}", "the tars have neither such a member nor such a json key", nearest(name, known))
+        """An override that names neither an extension nor a JSON key is an error.
+
+        Checked on the first tar alone, so that a wrong key costs no scan of the rest, and again on all of them.
+        """
+        has, keys = self._known()
+        label = self._overrides.label
+        for part, asked in (("caption", self._overrides.captions() or ()), ("label", (label,) if label else ())):
+            for name in asked:
+                if name not in has | keys:
+                    why = "the tars have neither such a member nor such a json key"
+                    raise UsageError(f"{part}={name!r}", why, nearest(name, has | keys))
+
+    def _fill_columns(self) -> None:
+        """Say where image, caption and label come from."""
+        has, keys = self._known()
         self.columns["image"] = self._overrides.image or "image member"
-        words = ".txt" if has["txt"] else next((f"json:{key}" for key in CAPTION_KEYS if key in keys), None)
-        words = words or ("class name" if has["cls"] and self.classes else None)
+        words = ".txt" if "txt" in has else next((f"json:{key}" for key in CAPTION_KEYS if key in keys), None)
+        words = words or ("class name" if "cls" in has and self.classes else None)
         if asked := self._overrides.captions():
             words = ", ".join(asked)
         if words:
             self.columns["caption"] = words
         else:
             self.notes.append("no captions")
-        if self._overrides.label or has["cls"]:
+        if self._overrides.label or "cls" in has:
             self.columns["label"] = self._overrides.label or ".cls"
 
     def _bytes(self, index: int, part: str) -> bytes | None:

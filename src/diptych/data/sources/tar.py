@@ -6,8 +6,8 @@ a tar with anything else in it (long names, sizes over 8 GiB, sparse members) is
 
 from __future__ import annotations
 
-import mmap
 import tarfile
+import zlib
 from pathlib import Path
 
 from diptych.core.errors import DiptychError
@@ -42,25 +42,26 @@ def scan(path: Path) -> tuple[list[Member], int]:
 
 
 def _quick(path: Path) -> tuple[list[Member], int]:
-    """The headers one after another, from a memory map."""
+    """The headers one after another."""
     end = path.stat().st_size
     if end < BLOCK:
         raise _Unusual
     members: list[Member] = []
     refused, at = 0, 0
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with path.open("rb", buffering=0) as file:
         while at + BLOCK <= end:
-            header = content[at : at + BLOCK]
+            file.seek(at)
+            header = file.read(BLOCK)
             if header == _ZERO:
                 return members, refused
-            kind, size = header[156:157], _checked_size(header)
+            kind, size = header[156:157], _size(header)
             start = at + BLOCK
             if start + size > end:
                 raise tarfile.ReadError(f"the member at byte {at:,} ends at byte {start + size:,} of {end:,}")
             if kind in ORDINARY:
                 members.append((*split_key(_name(header)), start, size))
             elif kind == b"x":
-                _check_records(content[start : start + size])
+                _check_records(file.read(size))
             elif kind in b"123456":
                 refused += kind != b"5"
                 size = 0
@@ -70,14 +71,18 @@ def _quick(path: Path) -> tuple[list[Member], int]:
     raise tarfile.ReadError("it ends without its end mark")
 
 
-def _checked_size(header: bytes) -> int:
-    """The size field of a header whose checksum holds; anything odd is left to the standard library."""
-    told, size = header[148:156].strip(b" \0"), header[124:136].strip(b" \0")
-    if not told.isdigit() or not (size.isdigit() or not size) or header[257:262] != b"ustar":
+def _size(header: bytes) -> int:
+    """The size field of a ustar header whose checksum holds; anything odd is left to the standard library.
+
+    The checksum is a plain sum of bytes, which Adler-32 keeps (plus 1, modulo 65521) in its lower half.
+    """
+    size, told = header[124:136].strip(b" \0"), header[148:156].strip(b" \0")
+    if header[257:262] != b"ustar" or not size.isdigit() or not told.isdigit():
         raise _Unusual
-    if int(told, 8) != sum(header) - sum(header[148:156]) + 8 * 32:
+    total = zlib.adler32(header[:148] + b"        " + header[156:]) & 0xFFFF
+    if (int(told, 8) + 1) % 65521 != total:
         raise _Unusual
-    return int(size or b"0", 8)
+    return int(size, 8)
 
 
 def _name(header: bytes) -> str:
