@@ -166,6 +166,11 @@ class Tokenizer:
         words = "|".join(map(re.escape, self.config.marks))
         return re.compile(rf"(?<![^\s\w]|_)({words})") if words else None
 
+    @cached_property
+    def _plain(self) -> tokenizers.Tokenizer:
+        """The tokenizer without cutting and padding; made only when a text spells a special token out."""
+        return tokenizers.Tokenizer.from_str(self._plain_json())
+
     def _encode(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
         """Padded ids of each text and whether the context cut it."""
         cleaned = [clean(text, self.config.clean) for text in texts]
@@ -179,10 +184,10 @@ class Tokenizer:
     def _encode_marked(self, parts: list[str]) -> tuple[list[int], bool]:
         """A text that spells special tokens out; each of them is one id."""
         ids: list[int] = []
-        core = tokenizers.Tokenizer.from_str(self._plain_json())
         for part in parts:
-            ids += [self.config.marks[part]] if part in self.config.marks else core.encode(part, add_special_tokens=False).ids
-        first, last = core.encode("").ids
+            marked = part in self.config.marks
+            ids += [self.config.marks[part]] if marked else self._plain.encode(part, add_special_tokens=False).ids
+        first, last = self._plain.encode("").ids
         row = [first, *ids[: self.context - 2], last]
         return row + [self.pad_id] * (self.context - len(row)), len(ids) > self.context - 2
 

@@ -51,7 +51,7 @@ def download(name: str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DiptychError(f"downloading {repo}", why, "Check name and network, or copy the model folder here and give its path") from error
-    if not any(folder.glob("*.safetensors")):
+    if not any(path.name != "golden.safetensors" for path in folder.glob("*.safetensors")):
         why = "the repository holds no safetensors, and pickled weights can run code when they are read"
         mend = "Convert them where you trust them (transformers: model.save_pretrained(FOLDER)) and load that folder"
         raise DiptychError(f"model {name!r}", why, mend)
