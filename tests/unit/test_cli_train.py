@@ -206,5 +206,7 @@ def quiet():
 
 
 def test_every_recipe_is_a_run():
+    assert {"demo", "mini"} <= set(recipes())
+    assert "teach" not in recipes()
     for name in recipes():
         assert isinstance(named_run(name), Run)

@@ -48,4 +48,4 @@ def command(
         progress=out.log.is_terminal,
     )
     rows = [record.as_dict() for record in records]
-    out.result(rows, records_table([row for row in rows if "[" not in row["metric"]]), f"report: {folder / 'report.html'}")
+    out.result(rows, records_table(rows), f"report: {folder / 'report.html'}")

@@ -70,7 +70,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 def records_table(records: Sequence[dict[str, Any]], title: str = "") -> Table:
-    """Records beside their intervals and chance levels."""
+    """Records beside their intervals and chance levels; those of a part of a set are left to the report."""
+    records = [r for r in records if "[" not in r["metric"]]
     rows = [
         (r["set"], r["metric"], f"{r['value']:.3f}", f"{r['interval'][0]:.3f}–{r['interval'][1]:.3f}", f"{r['chance']:.3f}", r["n"])
         for r in records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 from collections.abc import Mapping
@@ -121,9 +122,13 @@ def automatic(request: Request, dataset: Dataset, console: Console) -> Run:
 
 
 def recipes() -> list[str]:
-    """Files of ``recipes/`` that define a function of their own name."""
-    files = (path for path in sorted((PACKAGE / "recipes").glob("*.py")) if not path.stem.startswith("_"))
-    return [path.stem for path in files if f"\ndef {path.stem}(" in path.read_text(encoding="utf-8")]
+    """Files of ``recipes/`` with a function of their own name that gives a :class:`Run`."""
+    files = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sorted((PACKAGE / "recipes").glob("*.py"))}
+    return [name for name, tree in files.items() if any(_makes_run(node, name) for node in tree.body)]
+
+
+def _makes_run(node: ast.stmt, name: str) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name == name and isinstance(node.returns, ast.Name) and node.returns.id == "Run"
 
 
 def open_parts(request: Request, path: str | None, val: str | None, seed: int, console: Console) -> tuple[Dataset, Dataset | None]:
