@@ -58,7 +58,9 @@ def test_inverted_residual_adds_its_input_only_where_shapes_agree() -> None:
 
 
 def test_shapes_size_and_seams(tower: EfficientNetLite0) -> None:
-    assert count_parameters(tower) == 3_350_000  # the published 4,652,008, less a 1,281,000 classifier, less one of two per normalised channel
+    assert (
+        count_parameters(tower) == 3_350_000
+    )  # the published 4,652,008, less a 1,281,000 classifier, less one of two per normalised channel
     with torch.no_grad():
         tokens = tower.embed(pixels(2, 3, 64, 96))
         pooled, taps = tower(pixels(2, 3, 64, 96), taps=frozenset({"image.tokens"}))
