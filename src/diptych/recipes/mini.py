@@ -118,7 +118,7 @@ def taught(read_wordnet: Callable[[str], str], say: Callable[[str], None]) -> An
 
 
 def centred(teacher: Any, rows_MD: Any) -> Any:
-    """Unit rows less what all names of trained concepts share. MiniLM's rows of short names lie in a narrow cone, and the cone says nothing."""
+    """Unit rows less what the names of all trained concepts share: rows of short names lie in a narrow cone, which says nothing."""
     import torch
 
     names = [concept.name for concept in pictograms.concepts() if not concept.unseen]
