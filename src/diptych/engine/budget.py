@@ -45,10 +45,10 @@ class Budget:
 
     @property
     def step_share(self) -> float:
-        """Share of the budget that one step takes; by the clock, the mean of the steps so far."""
+        """Share of the budget that one step takes; by the clock, the mean of the steps so far, and before them a thousandth."""
         if self.steps_limit is not None:
             return 1.0 / self.steps_limit
-        return self.progress / self.step if self.step else 0.0
+        return self.progress / self.step if self.step else 1e-3
 
     @property
     def spent(self) -> bool:
