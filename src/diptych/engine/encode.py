@@ -68,7 +68,7 @@ def crop(ids_BL: Tensor, pad_id: int) -> Tensor:
 
 def croppable(tower: Any) -> bool:
     """Whether padding at the end changes nothing: in causal towers, and in those that mask it (``crops = True``)."""
-    return tower.causal or getattr(tower, "crops", False)
+    return tower.crops
 
 
 def length_groups(ids_UL: Tensor, pad_id: int) -> list[Tensor]:

@@ -84,7 +84,7 @@ def text_rows(model: DualEncoder, texts: Sequence[str], cache: Path | None = Non
     rows = torch.empty(len(texts), model.text.width)
     with evaluating(model.text):
         for part in length_M.argsort(stable=True).split(TEXTS):
-            longest = int(length_M[part].max()) if model.text.causal else ids_ML.shape[1]
+            longest = int(length_M[part].max()) if model.text.crops else ids_ML.shape[1]
             rows[part] = model.text(ids_ML[part, :longest].to(model.device))[0].float().cpu()
     _write(file, rows, {})
     return rows

@@ -98,7 +98,8 @@ class TextTower(nn.Module):
     Attributes:
         width: width of the pooled output, before the projection.
         context: most tokens a text may have.
-        causal: whether a token sees only earlier ones, so that padding at the end may be cropped without any change.
+        causal: whether a token sees only earlier ones.
+        crops: whether padding at the end may be cropped without any change: in causal towers, and in those that mask it.
         pad_id: id of padding.
     """
 
@@ -106,6 +107,7 @@ class TextTower(nn.Module):
     width: int
     context: int
     causal: bool
+    crops: bool
     pad_id: int
 
     def forward(self, ids_BL: Tensor, taps: Set[str] = frozenset()) -> tuple[Tensor, dict[str, Tensor]]:

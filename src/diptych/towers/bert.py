@@ -80,7 +80,7 @@ class BertTower(TextTower):
     The embedding of segment 0, which every single text carries, is folded into the position rows.
     """
 
-    crops = True  # padding is masked everywhere, so that it may be cropped at the end without any change
+    crops = True  # padding is masked everywhere
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()

@@ -120,7 +120,7 @@ def encode_text(model: DualEncoder, texts: str | Iterable[str], batch_size: int 
         for part in _batches(len(order), batch_size, progress, "texts"):
             chosen = order[part]
             ids_BL = ids_UL[chosen]
-            if model.text.causal:
+            if model.text.crops:
                 ids_BL = ids_BL[:, : max(int(length_U[chosen].max()), 1)]
             rows_UD[chosen] = model.text_features(ids_BL.to(model.device)).float().cpu()
     return rows_UD[torch.tensor([index[text] for text in every])]

@@ -63,7 +63,7 @@ class TextTransformer(TextTower):
         super().__init__()
         self.config = config
         self.width, self.context, self.pad_id = config.width, config.context, config.pad_id
-        self.causal = config.causal and config.pool != "last"
+        self.causal = self.crops = config.causal and config.pool != "last"
         self.token = nn.Embedding(config.vocab, config.width)
         self.position = nn.Parameter(torch.empty(config.context, config.width))
         self.blocks = nn.ModuleList(
