@@ -112,6 +112,17 @@ def test_check_looks_and_trains_nothing(capsys, pairs, tmp_path):
     assert not folder.exists()
 
 
+def test_without_a_recipe_one_is_picked_with_reasons(capsys, pairs, model_folder, tmp_path):
+    call = ["train", "--data", pairs, "--from", model_folder, "--tune", "image", "--out", tmp_path / "run"]
+    result, told = answer(capsys, *call, "--set", "budget.steps=2", "--set", "data.batch=8")
+    assert "learning rate" in told
+    assert "text_to_image_r@10" in told
+    written = Run.from_yaml(tmp_path / "run" / "run.yaml")
+    assert (written.init.tune, written.save.best_metric, written.budget.steps) == ("image", "text_to_image_r@10", 2)
+    before, after = diptych.load(model_folder), diptych.load(result["model"])
+    assert all(torch.equal(a, b) for a, b in zip(before.text.parameters(), after.text.parameters(), strict=True))
+
+
 def test_tuning_heads_keeps_the_towers_and_is_measured(capsys, pairs, model_folder, tmp_path):
     folder = tmp_path / "run"
     call = ["train", "--from", model_folder, "--tune", "heads", "--data", pairs, "--out", folder]

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.console import Console
@@ -82,7 +82,7 @@ def _pretrain(request: Request, console: Console) -> dict[str, Any] | None:
     path = request.data or (run.data.path if run else None)
     dataset, held = open_parts(request, path, request.val or (run.data.val if run else None), run.seed if run else 0, console)
     if run is None:
-        run = automatic(request, dataset, console)
+        run = automatic(request, dataset, held, console)
     run = run.model_copy(update={"data": run.data.model_copy(update={"path": path, "val": request.val or run.data.val})})
     run = run.with_set(*request.settings)
     model = build_model(run)
@@ -111,11 +111,15 @@ def named_run(recipe: str | None) -> Run | None:
     return getattr(importlib.import_module(f"diptych.recipes.{recipe}"), recipe)()
 
 
-def automatic(request: Request, dataset: Dataset, console: Console) -> Run:
-    """The run that fits the data and this machine, with the reasons told."""
-    from diptych.engine.auto import auto
+def automatic(request: Request, dataset: Dataset, held: Dataset | None, console: Console) -> Run:
+    """The run that fits the data and this machine, with the reasons told; it keeps the checkpoint that is best on ``held``."""
+    from diptych.engine.auto import Tune, auto
 
-    run, reasons = auto(dataset, start=request.start, tune=request.tune or "all")
+    run, reasons = auto(dataset, start=request.start, tune=cast(Tune, request.tune or "all"))
+    if held is not None:
+        metric = "text_to_image_r@10" if held.captions(0) else "top1"
+        run = run.model_copy(update={"save": run.save.model_copy(update={"best_metric": metric})})
+        reasons.append(f"the checkpoint with the best {metric} on the held-back data is kept, so that number is a little flattered")
     for reason in reasons:
         console.print(reason, highlight=False, markup=False, soft_wrap=True)
     return run
