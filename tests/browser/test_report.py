@@ -77,15 +77,22 @@ def page_path(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as play:
-        running = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        running = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
         yield running
         running.close()
 
 
+def opened(browser, scheme, width=1200):
+    """A fresh page; the patience is for crowded machines."""
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
+    context.set_default_timeout(180_000)
+    context.set_default_navigation_timeout(180_000)
+    return context.new_page()
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 360)])
 def test_renders_without_errors_or_requests(browser, page_path, scheme, width):
-    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
-    page = context.new_page()
+    page = opened(browser, scheme, width)
     said, asked = [], []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
@@ -101,12 +108,11 @@ def test_renders_without_errors_or_requests(browser, page_path, scheme, width):
     assert page.locator("h2:visible").count() >= 7
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 21, 20)"
     assert dark == (scheme == "dark")
-    context.close()
+    page.context.close()
 
 
 def test_theme_by_keyboard_and_print(browser, page_path):
-    context = browser.new_context(color_scheme="light")
-    page = context.new_page()
+    page = opened(browser, "light")
     page.goto(page_path.as_uri())
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
@@ -118,14 +124,13 @@ def test_theme_by_keyboard_and_print(browser, page_path):
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("#theme").is_visible()
-    context.close()
+    page.context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_contrast(browser, page_path, scheme):
     """Every colour that text is set in reaches 4.5 : 1 on paper and on cards (WCAG 2.2, 1.4.3)."""
-    context = browser.new_context(color_scheme=scheme)
-    page = context.new_page()
+    page = opened(browser, scheme)
     page.goto(page_path.as_uri())
     ratios = page.evaluate(
         """() => {
@@ -147,4 +152,4 @@ def test_text_has_contrast(browser, page_path, scheme):
     )
     assert len(ratios) == 18
     assert {name: ratio for name, ratio in ratios.items() if ratio < 4.5} == {}
-    context.close()
+    page.context.close()

@@ -195,7 +195,9 @@ def test_refusals(tmp_path):
     (tmp_path / "details.json").write_text("[]")
     with pytest.raises(DiptychError, match="not a version 1 file"):
         build(tmp_path)
-    pair = {"true": "a", "predicted": "b", "count": 1, "of": 2, "picture": "../../secret", "other": None}
+    (tmp_path / "thumbs").mkdir()
+    (tmp_path / "secret").write_text("mine")
+    pair = {"true": "a", "predicted": "b", "count": 1, "of": 2, "picture": "../secret", "other": None}
     section = {"model": "m", "set": "s", "protocol": "zero_shot", "n": 3, "classes": 3, "confusions": [pair]}
     (tmp_path / "details.json").write_text(json.dumps({"version": 1, "sets": [section]}))
     with pytest.raises(DiptychError, match="no such thumbnail"):

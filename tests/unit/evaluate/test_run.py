@@ -12,6 +12,9 @@ from diptych.core.errors import DiptychError, UsageError
 from diptych.core.types import Sample
 from diptych.evaluate import record as record_file
 from diptych.evaluate.features import Features
+from diptych.evaluate.material import table
+from diptych.evaluate.metrics import retrieval
+from diptych.evaluate.protocols.retrieval import flatten
 from diptych.evaluate.protocols.zero_shot import class_rows
 from diptych.evaluate.run import evaluate
 from diptych.evaluate.validate import validator
@@ -55,6 +58,9 @@ def test_gain_and_retention_against_a_baseline(colour_model, colour_set):
     assert found["top1.retention"].value == pytest.approx(3 / 5)
     assert "mean_per_class.gain" in found
     assert "mean_per_class.retention" not in found
+    better = by_metric(evaluate(colour_model(), colour_set, baseline=base, cache=False))
+    assert better["top1.gain"].value == pytest.approx(6 / 21)
+    assert better["top1.gain"].interval[0] >= 0
     same = by_metric(evaluate(base, colour_set, baseline=base, cache=False))
     assert same["top1.gain"].interval == (0, 0)
     assert same["top1.retention"].interval == pytest.approx((0.025 ** (1 / 5), 1))
@@ -129,10 +135,29 @@ def test_out_holds_records_details_and_page(colour_model, colour_set, tmp_path):
     worst = sections["retrieval"]["text_to_image"]["worst"][0]
     assert not worst["answers"][0]["right"]
     assert worst["rank"] > 1
+    ranks = [each["rank"] for each in sections["retrieval"]["text_to_image"]["worst"]]
+    assert ranks == sorted(ranks, reverse=True)
+    assert ranks[0] == 1 + max(retrieval.ranks(*_rows(model, colour_set)).tolist())
     assert sections["retrieval"]["text_to_image"]["best"][0]["answers"][0]["right"]
     assert (tmp_path / "report.html").exists()
     evaluate(model, colour_set, cache=False, out=tmp_path)
     assert len(json.loads((tmp_path / "details.json").read_text())["sets"]) == 2
+
+
+def _rows(model, data):
+    texts, owner = flatten(table(data.source))
+    group = table(data.source).group_N
+    return model.encode_text(texts), model.encode_image(data.source), group[owner], group
+
+
+def test_a_caption_shared_within_a_concept_counts_once(colour_set):
+    """Each colour has one caption that its three pictures share and three of their own."""
+    texts, owner = flatten(table(colour_set.source))
+    assert len(texts) == len(owner) == 7 * 4
+    assert texts.count("a red thing") == 1
+    alone = [replace(s, concept=None) for s in colour_set.source]
+    assert len(flatten(table(alone))[0]) == 7 * 6
+    assert flatten(table([replace(alone[0], captions=("twice", "twice"))]))[0] == ["twice", "twice"]
 
 
 def test_class_names_as_captions_are_no_retrieval_set(colour_model, colour_set):
@@ -179,8 +204,8 @@ def test_validator_gives_the_same_numbers(colour_model, colour_set):
     assert quick == {name: full[name].value for name in quick}
     assert {"top1", "text_to_image_r@10"} <= set(quick)
     assert "top1[dark]" not in quick
-    part = validator(colour_set, limit=6)
-    assert part(model) == part(model)
+    part = validator(colour_set, limit=6)(model)
+    assert part == {name: by_metric(evaluate(model, colour_set, cache=False, limit=6))[name].value for name in part}
 
 
 def test_records_survive_a_torn_line(tmp_path, colour_model, colour_set, caplog):
