@@ -102,6 +102,10 @@ def test_a_style_the_user_adds_moves_no_other_drawing() -> None:
     added = [building.Drawing(style, c, "") for style in STYLES if style.share_alike for c in concepts]
     alone, together = building.splits(shipped, novel), building.splits(shipped + added, novel)
     assert {key: together[key] for key in alone} == alone
+    cells: dict[tuple[str, str], set[str]] = {}
+    for item in shipped:
+        cells.setdefault((item.style.family, item.concept.id), set()).add(alone[item.key])
+    assert {len(splits) for splits in cells.values()} == {1}
     assert "validation" in {together[item.key] for item in added}
     assert {together[item.key] for item in added if item.style.held} == {"style", "unseen"}
 
@@ -111,6 +115,9 @@ def test_unseen_takes_every_group_in_proportion() -> None:
     chosen = unseen(concepts, 10)
     assert sum(concept.id in chosen for concept in concepts[:60]) == 6
     assert sum(concept.id in chosen for concept in concepts[60:]) == 4
+    uneven = [Draft(f"{i:x}", "z" if i < 50 else "m" if i < 80 else "a", "s", {}, {}, "") for i in range(100)]
+    seven = unseen(uneven, 7)  # 3.5, 2.1 and 1.4: the one that is left over goes to z
+    assert [sum(c.id in seven for c in uneven if c.group == group) for group in "zma"] == [4, 2, 1]
     assert rank("unseen", "a") == hashlib.sha256(b"pictograms-1/unseen/a").hexdigest()
 
 
