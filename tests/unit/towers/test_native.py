@@ -16,12 +16,12 @@ from diptych.towers.formats.load import load, save
 from diptych.towers.presets import preset
 
 
-@pytest.fixture()
+@pytest.fixture
 def model() -> DualEncoder:
     return DualEncoder(preset("tiny"), seed=4)
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(model: DualEncoder, tmp_path: Path) -> Path:
     return save(model, tmp_path / "model")
 
@@ -143,7 +143,7 @@ def test_a_folder_with_other_things_is_not_overwritten(model: DualEncoder, tmp_p
 def test_names_that_are_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no shipped model and no path"):
         load(tmp_path / "nowhere")
-    with pytest.raises(DiptychError, match="no config.json"):
+    with pytest.raises(DiptychError, match=r"no config\.json"):
         load(tmp_path)
     with pytest.raises(UsageError, match="ORG/NAME"):
         load("hf:clip")

@@ -213,7 +213,7 @@ def test_towers_are_found_by_their_files() -> None:
     assert {("image", "vit"), ("image", "hybrid"), ("image", "conv"), ("text", "transformer")} <= set(towers())
     with pytest.raises(UsageError, match="vit"):
         parse_image_config({"kind": "vitt"})
-    with pytest.raises(UsageError, match="dephts.*depth"):
+    with pytest.raises(UsageError, match=r"dephts.*depth"):
         parse_image_config({"kind": "hybrid", "dephts": 3})
     with pytest.raises(UsageError, match="multiple"):
         parse_image_config({"kind": "hybrid", "image_size": (60, 64)})
