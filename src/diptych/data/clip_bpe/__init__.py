@@ -21,7 +21,7 @@ def byte_letters() -> list[str]:
 
 def vocabulary(marks: tuple[str, str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """The 49,408 tokens with their ids, and the merges in order."""
-    data = resources.files(__package__).joinpath("bpe_simple_vocab_16e6.txt.gz").read_bytes()
+    data = resources.files(__name__).joinpath("bpe_simple_vocab_16e6.txt.gz").read_bytes()
     lines = gzip.decompress(data).decode("utf-8").split("\n")[1 : MERGES + 1]
     merges = [(first, second) for first, second in (line.split() for line in lines)]
     letters = byte_letters()
