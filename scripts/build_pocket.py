@@ -133,9 +133,10 @@ def class_rows(model: DualEncoder, wheels: Path) -> Tensor:
 
     def encode(texts: list[str]) -> Tensor:
         ids = model.tokenizer(texts)  # type: ignore[misc]
-        order = (ids != 0).sum(1).argsort(stable=True)
-        rows = torch.cat([F.normalize(model.text(ids[part])[0], dim=-1) for part in order.split(100)])
-        return rows[order.argsort()]
+        length = (ids != model.text.pad_id).sum(1)
+        order = length.argsort(stable=True)
+        rows = [model.text(ids[part, : int(length[part].max())])[0] for part in order.split(100)]
+        return F.normalize(torch.cat(rows), dim=-1)[order.argsort()]
 
     rows = read(wheels, "definitions").decode().splitlines()
     meaning = dict(row.split("\t", 1) for row in rows)

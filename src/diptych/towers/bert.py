@@ -105,9 +105,6 @@ class BertTower(TextTower):
         """Pooled rows B, width and the taps asked for (``"text.tokens"``: the last block's states B, L, width)."""
         check_taps(taps, {"text.tokens"})
         real_BL = ids_BL != self.pad_id
-        if ids_BL.device.type == "cpu" and not taps:  # elsewhere the length would have to be waited for
-            longest = max(1, int(real_BL.any(0).nonzero().max()) + 1) if real_BL.any() else 1
-            ids_BL, real_BL = ids_BL[:, :longest], real_BL[:, :longest]
         x_BLD = self.norm(self.token_embedding(ids_BL) + self.position_embedding[: ids_BL.shape[1]])
         bias_B11L = torch.zeros_like(real_BL, dtype=x_BLD.dtype).masked_fill(~real_BL, torch.finfo(x_BLD.dtype).min)[:, None, None]
         for block in self.blocks:
