@@ -204,6 +204,13 @@ def test_broken_samples_are_replaced_counted_and_listed(small: Preprocess, optio
         assert "not a picture" in batches.broken["s005"]
 
 
+def test_stand_ins_differ_by_sample_and_epoch(small: Preprocess) -> None:
+    reader = loader(with_broken({5, 50}), small)._reader
+    drawn = {(index, epoch): reader.read_or_replace(index, 3, epoch).id for index in (5, 50) for epoch in range(6)}
+    assert len(set(drawn.values())) > 6
+    assert drawn == {(index, epoch): reader.read_or_replace(index, 3, epoch).id for index, epoch in drawn}
+
+
 def test_too_many_broken_stop_the_run(small: Preprocess) -> None:
     batches = loader(with_broken(set(range(0, 60, 10))), small, batch_size=20)
     with pytest.raises(DiptychError, match="6 of 100 samples cannot be read"):

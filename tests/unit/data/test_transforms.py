@@ -18,7 +18,7 @@ from diptych.core.types import Preprocess
 from diptych.data.transforms import Augment, apply, draw, flatten_alpha, preprocess_image
 
 HALF = (0.5, 0.5, 0.5)
-SIZES = [(64, 64), (50, 80), (81, 50), (37, 111), (20, 16), (224, 33), (65, 64), (67, 64)]
+SIZES = [(64, 64), (50, 80), (81, 50), (37, 111), (20, 16), (224, 33), (65, 64), (67, 64), (50, 87), (87, 50)]
 
 
 def made(size: tuple[int, int], resize: str, interpolation: str = "bicubic") -> Preprocess:
@@ -212,6 +212,15 @@ def test_hue_turns_and_keeps_luma() -> None:
     assert colorsys.rgb_to_hsv(*third)[0] != pytest.approx(0.0, abs=0.1)
     whole = recolour(colour, 1, 1, 1, 2 * np.pi, 0)
     assert np.abs(whole.astype(int) - colour.numpy().astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("turn", [-2.0, -0.5, 0.3, 1.5])
+def test_hue_is_a_turn_of_the_yiq_plane(turn: float) -> None:
+    colour = torch.tensor([140, 120, 95], dtype=torch.uint8).view(1, 3, 1, 1)
+    y, i, q = colorsys.rgb_to_yiq(*(colour.flatten().double() / 255).tolist())
+    turned = complex(i, q) * complex(np.cos(turn), np.sin(turn))
+    wanted = np.array(colorsys.yiq_to_rgb(y, turned.real, turned.imag)) * 255
+    assert np.abs(recolour(colour, 1, 1, 1, turn, 0).reshape(3) - wanted).max() <= 2
 
 
 def test_grounds() -> None:
