@@ -23,6 +23,7 @@ from diptych.core.rng import generator
 from diptych.data import pictograms
 from diptych.data.sets.pictograms import LANGUAGES, TEMPLATES, captions
 from diptych.data.tokenizers import Tokenizer, TokenizerConfig
+from diptych.engine.encode import crop, length_groups
 
 THINGS = frozenset({"05", "06", "08", "13", "17", "18", "19", "20"})  # WordNet's noun files of things that can be drawn
 PARTS = {"noun": "1", "verb": "2", "adj": "3", "adv": "4"}
@@ -87,7 +88,7 @@ def lesson(general: Sequence[str]) -> Lesson:
         for language in LANGUAGES:
             name, *others = captions(concept, language)
             pairs += [(frame.format(name), concept.name) for frame in TEMPLATES[language]]
-            pairs += [(text, concept.captions[min(2 + i, len(concept.captions) - 1)]) for i, text in enumerate(others)]
+            pairs += [(text, concept.captions[min(2, len(concept.captions) - 1)]) for text in others[:1]]
     corpus = len(pairs)
     pairs += [(text, text) for text in general]
     index = {english: i for i, english in enumerate(dict.fromkeys(english for _, english in pairs))}
@@ -115,15 +116,14 @@ def make_tokenizer(texts: Sequence[str], vocab: int, context: int) -> Tokenizer:
 
 
 def batches(lesson: Lesson, ids_ML: Tensor, batch: int, steps: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """``(ids_BL, target_B)``: half from the corpus, half from the general texts, cropped to the longest."""
+    """``(ids_BL, target_B)``: half from the corpus, half from the general texts."""
     draw = generator(seed, "teach")
     english_M = torch.tensor(lesson.english)
     for _ in range(steps):
         corpus_B = torch.randint(lesson.corpus, (batch // 2,), generator=draw)
         general_B = torch.randint(lesson.corpus, len(lesson.texts), (batch - batch // 2,), generator=draw)
         rows_B = torch.cat([corpus_B, general_B])
-        ids_BL = ids_ML[rows_B]
-        yield ids_BL[:, : int((ids_BL != 0).sum(1).max())], english_M[rows_B]
+        yield ids_ML[rows_B], english_M[rows_B]
 
 
 def teach(
@@ -155,13 +155,17 @@ def teach(
         rate = min((step + 1) / (0.05 * steps), 0.5 + 0.5 * math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:
             group["lr"] = lr * rate
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
-            row_BD = model.text_features(ids_BL.to(model.device))
-        loss = 1 - functional.cosine_similarity(row_BD.float(), target_MD[target_B].to(model.device)).mean()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = 0.0
+        for group_G in length_groups(ids_BL, model.text.pad_id):
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
+                row_GD = model.text_features(crop(ids_BL[group_G], model.text.pad_id).to(model.device))
+            target_GD = target_MD[target_B[group_G]].to(model.device)
+            part = (1 - functional.cosine_similarity(row_GD.float(), target_GD)).sum() / batch
+            part.backward()
+            loss += float(part.detach())
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         if step % 100 == 99:
-            say(f"teach: step {step + 1:,} of {steps:,}, cosine {1 - float(loss):.3f}")
+            say(f"teach: step {step + 1:,} of {steps:,}, cosine {1 - loss:.3f}")
     return model.eval()

@@ -122,7 +122,7 @@ def mini(side: int) -> DualConfig:
         mlp=1024,
         gated=False,
     )
-    text = BertConfig(width=192, depth=4, heads=6, mlp_width=768, vocab=8000, context=48)
+    text = BertConfig(width=192, depth=3, heads=6, mlp_width=768, vocab=8000, context=48)
     return DualConfig(
         name="mini",
         image=image,
