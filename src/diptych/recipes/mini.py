@@ -16,7 +16,7 @@ from diptych.engine.run import BudgetConfig, DataConfig, InitConfig, OptimConfig
 from diptych.recipes.demo import AUGMENT
 
 TRAIN = "pictograms/train"
-STEPS = {"start": 4000, "mini": 6000, "teach": 1200}
+STEPS = {"start": 4000, "mini": 2600, "teach": 1200}
 STRONG = AUGMENT.model_copy(update={"scale": (0.7, 1.35), "shift": 0.15, "grayscale": 0.2, "background": 0.5})
 
 

@@ -1,0 +1,62 @@
+"""What teaches the shipped model its words."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from diptych.data import pictograms
+from diptych.recipes.teach import lesson, make_tokenizer, teach, wordnet
+from diptych.towers.bert import BertConfig
+from diptych.towers.dual import DualConfig, DualEncoder
+from diptych.towers.presets import preset
+
+WORDNET = {
+    "dict/index.sense": "apple%1:13:00:: 00000001 1 5\nzymosis%1:22:00:: 00000002 1 0\nrun%2:38:00:: 00000003 1 9\n",
+    "dict/data.noun": (
+        "  1 a licence line\n"
+        "00000001 13 n 02 apple 0 orchard_apple 0 000 | a round fruit; eaten raw\n"
+        "00000002 22 n 01 zymosis 0 000 | a process\n"
+        "00000004 05 n 02 kea 0 Nestor_notabilis 0 000 | a large parrot\n"
+    ),
+    "dict/data.verb": "00000003 38 v 01 run 0 001 | move fast\n",
+    "dict/data.adj": "",
+    "dict/data.adv": "",
+}
+
+
+def test_wordnet_keeps_used_words_and_drawable_things():
+    assert wordnet(WORDNET.__getitem__) == ["apple", "kea", "orchard apple", "run", "a round fruit", "run: move fast"]
+
+
+def test_a_lesson_has_no_corpus_word_of_an_unseen_concept_and_maps_names_to_english():
+    made = lesson(["kea"])
+    assert made.texts[-1] == "kea"
+    assert made.targets[made.english[-1]] == "kea"
+    trained = [c for c in pictograms.concepts() if not c.unseen]
+    carried = {c.names[language] for c in trained for language in ("en", "de")} | {text for c in trained for text in c.captions}
+    unseen = {c.names[language] for c in pictograms.concepts() if c.unseen for language in ("en", "de")}
+    assert unseen & set(made.texts) <= carried  # a word that a trained concept carries too, as "thumbs up" might
+    assert len(unseen - set(made.texts)) > 250
+    apple = next(c for c in pictograms.concepts() if c.name == "green apple")
+    at = made.texts.index(apple.names["de"])
+    assert made.targets[made.english[at]] == "green apple"
+
+
+def test_teaching_draws_texts_to_their_targets():
+    made = lesson(["kea", "orchard apple", "a large parrot"])
+    tokenizer = make_tokenizer(made.texts[:2000], 600, 24)
+    text = BertConfig(width=32, depth=1, heads=2, mlp_width=64, vocab=tokenizer.vocab, context=24)
+    config = DualConfig.model_validate({**dict(preset("demo")), "text": text, "embed_dim": 16, "tokenizer": tokenizer.config})
+    model = DualEncoder(config, tokenizer)
+    target_MD = functional.normalize(torch.randn(len(made.targets), 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+
+    def cosine() -> float:
+        rows = model.encode_text(made.texts[:200])
+        return float((rows * target_MD[torch.tensor(made.english[:200])]).sum(1).mean())
+
+    before, lines = cosine(), []
+    teach(model, made, target_MD, steps=100, batch=64, say=lines.append)
+    assert cosine() > before + 0.05
+    assert lines[0].startswith("teach: step 100 of 100")
+    assert tokenizer.decode(tokenizer(["a red apple"])[0]) == "a red apple"
