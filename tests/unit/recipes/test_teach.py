@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from diptych.data import pictograms
-from diptych.recipes.teach import lesson, make_tokenizer, teach, wordnet
+from diptych.recipes.teach import Lesson, lesson, make_tokenizer, teach, wordnet
 from diptych.towers.bert import BertConfig
 from diptych.towers.dual import DualConfig, DualEncoder
 from diptych.towers.presets import preset
@@ -44,19 +44,17 @@ def test_a_lesson_has_no_corpus_word_of_an_unseen_concept_and_maps_names_to_engl
 
 
 def test_teaching_draws_texts_to_their_targets():
-    made = lesson(["kea", "orchard apple", "a large parrot"])
-    tokenizer = make_tokenizer(made.texts[:2000], 600, 24)
+    texts = ["a red apple", "roter Apfel", "a green pear", "grüne Birne", "kea", "a large parrot, seen in the mountains of the south"]
+    made = Lesson(texts, [0, 0, 1, 1, 2, 3], ["a red apple", "a green pear", "kea", "a large parrot"], corpus=4)
+    tokenizer = make_tokenizer(texts, 300, 24)
     text = BertConfig(width=32, depth=1, heads=2, mlp_width=64, vocab=tokenizer.vocab, context=24)
     config = DualConfig.model_validate({**dict(preset("demo")), "text": text, "embed_dim": 16, "tokenizer": tokenizer.config})
     model = DualEncoder(config, tokenizer)
-    target_MD = functional.normalize(torch.randn(len(made.targets), 16, generator=torch.Generator().manual_seed(0)), dim=-1)
-
-    def cosine() -> float:
-        rows = model.encode_text(made.texts[:200])
-        return float((rows * target_MD[torch.tensor(made.english[:200])]).sum(1).mean())
-
-    before, lines = cosine(), []
-    teach(model, made, target_MD, steps=100, batch=64, say=lines.append)
-    assert cosine() > before + 0.05
+    target_MD = functional.normalize(torch.randn(4, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+    before, lines = {name: value.clone() for name, value in model.image.state_dict().items()}, []
+    teach(model, made, target_MD, steps=100, batch=16, say=lines.append)
+    cosine_M = (model.encode_text(texts) * target_MD[torch.tensor(made.english)]).sum(1)
+    assert cosine_M.min() > 0.8
+    assert all(torch.equal(value, before[name]) for name, value in model.image.state_dict().items())
     assert lines[0].startswith("teach: step 100 of 100")
     assert tokenizer.decode(tokenizer(["a red apple"])[0]) == "a red apple"
