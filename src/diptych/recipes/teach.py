@@ -23,11 +23,12 @@ from diptych.core.rng import generator
 from diptych.data import pictograms
 from diptych.data.sets.pictograms import LANGUAGES, TEMPLATES, captions
 from diptych.data.tokenizers import Tokenizer, TokenizerConfig
-from diptych.engine.encode import crop, length_groups
+from diptych.engine.encode import crop
 
 THINGS = frozenset({"05", "06", "08", "13", "17", "18", "19", "20"})  # WordNet's noun files of things that can be drawn
 PARTS = {"noun": "1", "verb": "2", "adj": "3", "adv": "4"}
 LONGEST_GLOSS = 90
+GROUPS = 6  # parts of a batch, by length, each cropped to its longest text
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ def teach(
             group["lr"] = lr * rate
         optimizer.zero_grad(set_to_none=True)
         loss = 0.0
-        for group_G in length_groups(ids_BL, model.text.pad_id):
+        for group_G in (ids_BL != model.text.pad_id).sum(1).argsort().chunk(GROUPS):
             with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
                 row_GD = model.text_features(crop(ids_BL[group_G], model.text.pad_id).to(model.device))
             target_GD = target_MD[target_B[group_G]].to(model.device)
