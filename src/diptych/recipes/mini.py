@@ -16,7 +16,7 @@ from diptych.engine.run import BudgetConfig, DataConfig, InitConfig, OptimConfig
 from diptych.recipes.demo import AUGMENT
 
 TRAIN = "pictograms/train"
-STEPS = {"start": 4000, "mini": 2600, "teach": 1200}
+STEPS = {"start": 4000, "mini": 2600, "teach": 1200, "again": 1500}
 STRONG = AUGMENT.model_copy(update={"scale": (0.7, 1.35), "shift": 0.15, "grayscale": 0.2, "background": 0.5})
 
 
@@ -105,7 +105,8 @@ def taught(teacher: Any, read_wordnet: Callable[[str], str], say: Callable[[str]
     config = preset("mini")
     tokenizer = make_tokenizer(todo.texts, config.text.vocab, config.text.context)
     model = DualEncoder(DualConfig.model_validate({**dict(config), "tokenizer": tokenizer.config}), tokenizer)
-    return teach(model, todo, target_MD, steps=STEPS["teach"], say=say)
+    teach(model, todo, target_MD, steps=STEPS["teach"], say=say)
+    return teach(model, todo, target_MD, steps=STEPS["again"], lr=1.2e-3, seed=1, say=say)
 
 
 def joined(image: Any, text: Any) -> Any:
