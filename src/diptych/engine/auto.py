@@ -152,5 +152,3 @@ def _augment(seen: Look, size: str, why: list[str]) -> Augment:
         why.append("no mirrored pictures: captions speak of left and right")
     area = (0.5, 1.0) if size != "other" else (0.8, 1.0)
     return Augment(crop_area=area, crop_ratio=(0.8, 1.25), flip=flip, brightness=0.2, contrast=0.2)
-
-

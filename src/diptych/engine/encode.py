@@ -18,8 +18,7 @@ from torch.nn import functional as F
 
 from diptych.core.types import Batch, TokenMethod
 
-STRIDE = 4  # captions in one group differ by fewer tokens than this
-LEAST = 4  # captions in a group, the longest aside
+GROUP_COST = 32  # tokens' worth of time that one more pass over the text tower's weights and gradients takes on a CPU
 CACHE_BYTES = 1 << 28  # frozen-text rows kept at most: 256 MiB, 175,000 captions of width 384
 
 
@@ -71,22 +70,25 @@ def croppable(tower: Any) -> bool:
     return tower.crops
 
 
-def length_groups(ids_UL: Tensor, pad_id: int) -> list[Tensor]:
-    """Indices of captions in groups of like length (within :data:`STRIDE` tokens), shortest first, none tiny.
+def length_groups(length_U: Tensor) -> list[Tensor]:
+    """Indices of captions in groups of like length, shortest first, so that the work is least.
 
-    A caption's tokens do not see the padding, so that groups cropped to their own longest give the same rows for the
-    work of the mean length instead of the greatest.
+    A caption's tokens do not see the padding, so that groups cropped to their own longest give the same rows for less work
+    than one. The work of a group is its captions times its longest, and :data:`GROUP_COST` tokens more for its own pass
+    over the tower's weights. Exact dynamic programme over the different lengths.
     """
-    length_U = ((ids_UL != pad_id) * torch.arange(1, ids_UL.shape[1] + 1)).amax(dim=1)
-    step_U = (length_U + STRIDE - 1) // STRIDE
-    groups: list[Tensor] = []
-    waiting = torch.empty(0, dtype=torch.long)
-    for step in step_U.unique().tolist():
-        waiting = torch.cat([waiting, (step_U == step).nonzero().flatten()])
-        if len(waiting) >= LEAST:
-            groups.append(waiting)
-            waiting = waiting[:0]
-    return [*groups, waiting] if len(waiting) else groups
+    lengths, counts = length_U.unique(return_counts=True)
+    ends = [0, *counts.cumsum(0).tolist()]
+    best, cut = [0.0], [0]
+    for j, length in enumerate(lengths.tolist(), start=1):
+        costs = [best[i] + GROUP_COST + length * (ends[j] - ends[i]) for i in range(j)]
+        cut.append(min(range(j), key=costs.__getitem__))
+        best.append(costs[cut[-1]])
+    order, groups, j = length_U.argsort(stable=True), [], len(lengths)
+    while j:
+        groups.insert(0, order[ends[cut[j]] : ends[j]])
+        j = cut[j]
+    return groups
 
 
 class TextCache:
@@ -195,11 +197,14 @@ class Encoder(nn.Module):
     def _pooled(self, ids_UL: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Captions of like length together, each group cropped to its longest; in one go where somebody taps the tokens."""
         tower = self.model.text
-        groups = [] if self.text_taps or not self.grouped else length_groups(ids_UL, tower.pad_id)
-        if len(groups) < 2:
+        if self.text_taps or not self.grouped:
             return tower(ids_UL, taps=self.text_taps)
-        pooled_UW = torch.cat([tower(crop(ids_UL[group], tower.pad_id))[0] for group in groups])
-        return pooled_UW[torch.cat(groups).argsort()], {}
+        length_U = ((ids_UL != tower.pad_id) * torch.arange(1, ids_UL.shape[1] + 1)).amax(dim=1)
+        groups = length_groups(length_U)
+        rows_ULD = tower.token(ids_UL)  # one look-up, since each one's gradient is as large as the whole table
+        lengths = [int(length_U[group[-1]]) for group in groups]
+        pooled = [tower.encode(ids_UL[g, :n], rows_ULD[g, :n])[0] for g, n in zip(groups, lengths, strict=True)]
+        return torch.cat(pooled)[torch.cat(groups).argsort()], {}
 
 
 def inputs_of(batch: Batch, model: Any, cache: TextCache | None, device: torch.device) -> Inputs:

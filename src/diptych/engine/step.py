@@ -88,7 +88,7 @@ class Stepper:
         self.cache = TextCache(model.text) if frozen_text else None
         taps = frozenset(need for need in card.needs if "." in need)
         self.encoder = Encoder(model, tokens, taps, frozen_text, half_by_hardware(run.precision, ranks.device))
-        self.encoder.grouped = ranks.device.type == "cpu" and ranks.world == 1 and croppable(model.text)
+        self.encoder.grouped = ranks.device.type == "cpu" and ranks.world == 1 and croppable(model.text) and hasattr(model.text, "encode")
         self.parts = 1 if run.data.micro is None else max(1, run.data.batch // ranks.world // run.data.micro)
         self._check_micro()
         towers = [model.image] if frozen_text else [model.image, model.text]

@@ -16,6 +16,7 @@ For each image::
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -52,6 +53,7 @@ class RandomMask:
 
     ratio: float
     generator: torch.Generator
+    embed_only: ClassVar[bool] = True  # nothing happens between blocks, so that the tower may shorten its last one
 
     def after_embed(self, tokens: Tokens) -> Tokens:
         """Keep the prefix and ``N - round(ratio · N)`` patches of each image, in their order."""

@@ -83,7 +83,7 @@ class ImageTower(nn.Module):
         state = self.embed(pixels_BCHW)
         if tokens is not None:
             state = tokens.after_embed(state)
-        watched = tokens is not None or bool(taps)
+        watched = bool(taps) or (tokens is not None and not getattr(tokens, "embed_only", False))
         for index, block in enumerate(self.blocks if watched else self.blocks[:-1]):
             state = replace(state, x_BTD=block(state.x_BTD, bias=size_bias(state)))
             if tokens is not None:

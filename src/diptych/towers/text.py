@@ -95,7 +95,11 @@ class TextTransformer(TextTower):
         if length > self.context or (length < self.context and not self.causal):
             wanted = f"at most {self.context}" if self.causal else f"exactly {self.context}"
             raise UsageError(f"texts of {length} tokens", f"this text tower takes {wanted}", "Tokenize with the model's own tokenizer")
-        x_BLD = self.token(ids_BL) + self.position[:length]
+        return self.encode(ids_BL, self.token(ids_BL), taps)
+
+    def encode(self, ids_BL: Tensor, rows_BLD: Tensor, taps: Set[str] = frozenset()) -> tuple[Tensor, dict[str, Tensor]]:
+        """What :meth:`forward` does after it has looked up the rows of the token table."""
+        x_BLD = rows_BLD + self.position[: ids_BL.shape[1]]
         at_B = self.pooled_at(ids_BL)
         last = self.blocks[-1]
         for block in self.blocks[:-1]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -9,7 +11,7 @@ from toys import Toys, run
 
 from diptych.core.rng import generator
 from diptych.engine.build import build_loader, build_model
-from diptych.engine.encode import Encoder, TextCache, crop, inputs_of, unique_rows
+from diptych.engine.encode import GROUP_COST, Encoder, TextCache, crop, inputs_of, length_groups, unique_rows
 from diptych.engine.parallel import Ranks
 
 CPU = Ranks(0, 1, 0, torch.device("cpu"))
@@ -76,3 +78,39 @@ def test_frozen_texts_are_encoded_once_and_memory_is_bounded():
     fresh(ids_UL, CPU.device)
     fresh(ids_UL[[3, 5]], CPU.device)
     assert (fresh.misses, fresh.hits) == (9, 2)
+
+
+def test_groups_of_like_length_are_the_cheapest_and_complete():
+    """Against every way to cut the sorted lengths."""
+    draw = generator(0, "lengths")
+    for size in (1, 3, 9, 60):
+        length_U = torch.randint(3, 3 + min(size, 9), (size,), generator=draw)
+        groups = length_groups(length_U)
+        assert sorted(torch.cat(groups).tolist()) == list(range(size))
+        lengths = sorted(length_U.tolist())
+        inner = sorted(set(lengths))[:-1]
+        costs = []
+        for chosen in itertools.product((False, True), repeat=len(inner)):
+            cuts = [length for length, cut in zip(inner, chosen, strict=True) if cut] + [lengths[-1]]
+            work, below = 0, 0
+            for cut in cuts:
+                work += cut * sum(below < length <= cut for length in lengths) + GROUP_COST
+                below = cut
+            costs.append(work)
+        assert sum(int(length_U[g].max()) * len(g) + GROUP_COST for g in groups) == min(costs)
+
+
+def test_grouped_rows_and_gradients_equal_ungrouped():
+    model = build_model(run()).double()
+    ids_UL = model.tokenizer(["a", "a b c d e f g", "red", "a yellow disc", "b b", "c", "d", "e", "f", "g", "h", "i"] * 4)
+    found = []
+    for grouped in (False, True):
+        encoder = Encoder(model)
+        encoder.grouped = grouped
+        model.zero_grad()
+        rows_UW = encoder._pooled(ids_UL)[0]
+        (rows_UW * torch.randn(rows_UW.shape, generator=generator(0, "weight"), dtype=torch.double)).sum().backward()
+        found.append([rows_UW.detach(), *(p.grad.clone() for p in model.text.parameters())])
+    assert len(length_groups((ids_UL != model.text.pad_id).sum(1))) > 1
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-12, rtol=1e-10)
