@@ -221,3 +221,20 @@ def test_every_recipe_is_a_run():
     assert "teach" not in recipes()
     for name in recipes():
         assert isinstance(named_run(name), Run)
+
+
+def test_a_run_file_repeats_the_columns_and_the_split(capsys, tmp_path):
+    rows = ["file,title,note"]
+    for index in range(24):
+        Image.new("RGB", (32, 32), (10 * index, 0, 90)).save(tmp_path / f"{index}.png")
+        rows.append(f"{index}.png,title {index},note {index}")
+    (tmp_path / "train.csv").write_text("\n".join(rows), encoding="utf-8")
+    (tmp_path / "test.csv").write_text("\n".join(rows[:3]), encoding="utf-8")
+    told = ("--column", "image=file", "--column", "caption=note", "--split", "train")
+    small = ("--set", "data.batch=8", "--set", "budget.steps=1")
+    answer(capsys, "train", recipe(tmp_path), "--data", tmp_path, "--out", tmp_path / "a", *told, *small)
+    written = Run.from_yaml(tmp_path / "a" / "run.yaml")
+    assert written.data.columns == {"image": "file", "caption": ("note",), "split": "train"}
+    answer(capsys, "train", tmp_path / "a" / "run.yaml", "--out", tmp_path / "b")
+    first, second = (diptych.load(str(tmp_path / name / "model")).fingerprint() for name in "ab")
+    assert first == second

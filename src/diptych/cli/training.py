@@ -6,7 +6,7 @@ import ast
 import importlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -80,10 +80,14 @@ def _pretrain(request: Request, console: Console) -> dict[str, Any] | None:
 
     run = named_run(request.recipe)
     path = request.data or (run.data.path if run else None)
+    if run and run.data.columns and not request.overrides:
+        request = replace(request, overrides=run.data.columns)
     dataset, held = open_parts(request, path, request.val or (run.data.val if run else None), run.seed if run else 0, console)
     if run is None:
         run = automatic(request, dataset, held, console)
-    run = run.model_copy(update={"data": run.data.model_copy(update={"path": path, "val": request.val or run.data.val})})
+    run = run.model_copy(
+        update={"data": run.data.model_copy(update={"path": path, "columns": dict(request.overrides), "val": request.val or run.data.val})}
+    )
     run = run.with_set(*request.settings)
     model = build_model(run)
     found = look(dataset, model.tokenizer, run.data.workers, console)

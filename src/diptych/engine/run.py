@@ -60,6 +60,7 @@ class DataConfig(Part):
 
     Args:
         path: what ``diptych.data.open`` reads; None where the caller hands the data set over.
+        columns: what ``diptych.data.open`` is told beside the path (``{"caption": "title", "split": "train"}``).
         batch: rows of one optimiser step over all ranks.
         micro: rows that go through the towers at once; None takes the batch whole. Smaller is the gradient cache: the same
             gradient in less memory.
@@ -72,6 +73,7 @@ class DataConfig(Part):
     """
 
     path: str | None = None
+    columns: Mapping[str, str | tuple[str, ...]] = Field(default_factory=dict)
     batch: int = Field(default=256, ge=2)
     micro: int | None = Field(default=None, ge=1)
     augment: Augment = Augment()
