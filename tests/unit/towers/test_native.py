@@ -168,3 +168,9 @@ def test_hub_names_read_what_was_downloaded(model: DualEncoder, folder: Path, mo
     (folder / "model.safetensors").unlink()
     with pytest.raises(DiptychError, match="no safetensors"):
         load("hf:someone/model")
+
+
+def test_files_may_be_read_by_whoever_may_read_the_folder(tmp_path):
+    (tmp_path / "shared").mkdir(mode=0o755)
+    folder = save(DualEncoder(preset("tiny")), tmp_path / "shared" / "tiny")
+    assert {path.stat().st_mode & 0o044 for path in folder.iterdir()} == {folder.stat().st_mode & 0o044}

@@ -65,8 +65,9 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """A safetensors file of detached, contiguous copies on the CPU."""
+    """A safetensors file of detached, contiguous copies on the CPU, readable by whoever may read its folder."""
     save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, path, metadata or {"format": "pt"})
+    path.chmod(path.parent.stat().st_mode & 0o666)
 
 
 def check_same(found: Iterable[str], wanted: Iterable[str], what: str, ours: str) -> None:
