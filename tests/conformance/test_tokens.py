@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,3 +101,17 @@ def test_flip_keeps_every_patch_equally_often():
     counts = torch.bincount(after.kept_BT.flatten(), minlength=24).float()
     assert after.kept_BT.shape[1] == 6
     assert (counts / 4000 - 0.25).abs().max() < 5 * (0.25 * 0.75 / 4000) ** 0.5
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 3])
+@pytest.mark.parametrize("ratio", [*RATIOS, 0.99])
+def test_flip_equals_its_reference(ratio, prefix):
+    path = Path(__file__).parents[1] / "reference" / "random_mask.py"
+    twin = runpy.run_path(str(path))["reference"]
+    before = embedded(prefix=prefix, width=2)
+    after = method("random_mask", ratio, seed=3).after_embed(before)
+    noise = torch.rand(3, 24, generator=torch.Generator().manual_seed(3)).tolist()
+    tokens, kept = twin(before.x_BTD.tolist(), prefix, noise, ratio)
+    assert after.x_BTD.tolist() == tokens
+    assert after.kept_BT is not None
+    assert after.kept_BT.tolist() == kept

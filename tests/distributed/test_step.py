@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -91,3 +93,29 @@ def test_several_steps_and_what_is_saved(how, two_ranks):
 def test_strategy_goes_by_size():
     assert strategy(100_000_000, 80 << 30) == "replicate"
     assert strategy(3_000_000_000, 80 << 30) == "shard"
+
+
+def train_here(folder: str, stop_at: int | None) -> list[float]:
+    """Losses of a run of two ranks in one folder; rank 1 alone is told to stop after step ``stop_at``."""
+    from diptych.engine.loop import train
+
+    rank = int(os.environ.get("RANK", "0"))
+
+    def at_step(row):
+        if row["step"] == stop_at and rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        done = train(run("budget.steps=8", "optim.ema=0.9"), folder, dataset=Toys(), progress=False, on_event=at_step, device="cpu")
+    except SystemExit as stopped:
+        return [float(stopped.code or 0)]
+    return [row["loss"] for row in done.history] + [float(done.model.log_scale.detach())]
+
+
+def test_a_run_of_two_ranks_stops_goes_on_and_equals_one(two_ranks, tmp_path):
+    one = train_here(str(tmp_path / "one"), None)
+    assert two_ranks(train_here, str(tmp_path / "two"), 5) == [[143.0], [143.0]]
+    first, second = two_ranks(train_here, str(tmp_path / "two"), None)
+    np.testing.assert_allclose(first, one, rtol=1e-3)
+    np.testing.assert_allclose(second[-1], one[-1], rtol=1e-3)
+    assert (tmp_path / "two" / "model" / "model.safetensors").exists()
