@@ -23,7 +23,7 @@ A small dual encoder for drawings: a hybrid image tower (64 px) and a text tower
 Spanish, Russian, Chinese, Japanese, Korean, Hindi), in 384 dimensions.
 
 Its pictures are the training split of the embedded corpus and nothing else; its words were taught by MiniLM (all-MiniLM-L6-v2) on
-that split's captions and on words and glosses of WordNet 3.1. It was never shown the styles twemoji, emojione and
+that split's captions and on words and glosses of WordNet. It was never shown the styles twemoji, emojione and
 emojione-monotone, nor any drawing of the 145 unseen concepts. Built by `scripts/build_mini.py`; measured in `records.jsonl`.
 
 It knows drawings, not photographs: use `pocket` for those.
@@ -40,10 +40,7 @@ def main() -> None:
     given.packages.mkdir(parents=True, exist_ok=True)
     files = Package(tarball(given.packages, *WORDNET)).files
     model = mini.build(given.work, lambda name: files[name].decode("latin-1"), lambda line: print(line, flush=True))
-    notice = (given.out / "NOTICE.txt").read_bytes() if (given.out / "NOTICE.txt").exists() else None
     save(model, given.out, dtype="float16", card=CARD)
-    if notice is not None:
-        (given.out / "NOTICE.txt").write_bytes(notice)
     found = evaluate(
         "mini" if given.out == SHIPPED else str(given.out), suite="full", command="diptych evaluate mini --suite full", progress=True
     )
