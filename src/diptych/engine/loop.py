@@ -176,12 +176,14 @@ def _validate(state: State, validate: Validate, checkpoints: Checkpoints) -> dic
 
 
 def _finish(state: State, checkpoints: Checkpoints, folder: Path) -> Any:
-    """The weights that are kept (best, else average, else last), in evaluation mode and as a native model folder."""
+    """The weights that are kept (best, else average, else last), in evaluation mode and as a native model folder of the run's name."""
     best = checkpoints.load("best") if state.run.save.best_metric is not None else None
     if state.ema:
         state.ema.apply()
     model = plain_model(state, best.tensors["model"] if best else None)
     model.eval()
+    run = state.run
+    model.config = model.config.model_copy(update={"name": run.name, "parent": run.init.from_ or model.config.parent})
     if state.stepper.ranks.first:
         from diptych.towers.formats.load import save
 

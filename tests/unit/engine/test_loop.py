@@ -18,6 +18,7 @@ from toys import Toys, run
 from diptych.core.errors import DiptychError, UsageError
 from diptych.engine.checkpoint import Checkpoints
 from diptych.engine.loop import TERMINATED, train
+from diptych.towers.formats.load import load
 
 HERE = Path(__file__).parent
 SETTINGS = ("optim.ema=0.9", "data.micro=8", "data.augment.flip=0.5", "data.workers=2", "tokens.name=random_mask", "optim.lr=0.002")
@@ -197,3 +198,6 @@ def test_it_learns(tmp_path):
     assert done.history[0]["chance"] == pytest.approx(2.7726, abs=1e-4)
     assert done.history[0]["loss"] > 2.5
     assert done.history[-1]["loss"] < 1.4
+    written = load(tmp_path / "model")
+    assert written.config.name == "toys"
+    assert written.fingerprint() == done.model.fingerprint()
