@@ -146,7 +146,8 @@ def test_a_closed_pipe_is_no_traceback():
 def test_a_signal_from_the_keyboard_ends_the_process_with_130():
     code = "\n".join(
         (
-            "import time, diptych.core.catalogue as module",
+            "import signal, time, diptych.core.catalogue as module",
+            "signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background inherits that it is ignored",
             "from diptych.cli.app import run",
             "module.catalogue = lambda *_: (print('up', flush=True), time.sleep(30))",
             "raise SystemExit(run(['catalogue']))",
