@@ -62,7 +62,8 @@ def open_data(run: Run) -> Any:
         raise UsageError("data.path", "the run names no data", "Set data.path, or pass the data set")
     from diptych.data.open import open as open_path
 
-    return open_path(Path(run.data.path) if Path(run.data.path).exists() else run.data.path, **dict(run.data.columns))
+    told: dict[str, Any] = dict(run.data.columns)
+    return open_path(Path(run.data.path) if Path(run.data.path).exists() else run.data.path, **told)
 
 
 def build_loader(run: Run, dataset: Any, model: Any, ranks: Ranks) -> Loader:

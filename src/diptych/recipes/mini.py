@@ -89,7 +89,8 @@ def teacher() -> Any:
     model = DualEncoder(DualConfig.model_validate({**dict(pocket.config), **centre}), pocket.tokenizer)
     model.load_state_dict(pocket.state_dict(), strict=False)
     names = [concept.name for concept in pictograms.concepts() if not concept.unseen]
-    model.text_projection.centre.data.copy_(pocket.encode_text(names).mean(0))
+    centring: Any = model.text_projection
+    centring.centre.data.copy_(pocket.encode_text(names).mean(0))
     return model.eval()
 
 
@@ -103,7 +104,8 @@ def taught(teacher: Any, read_wordnet: Callable[[str], str], say: Callable[[str]
     say(f"{len(todo.texts):,} texts, {len(todo.targets):,} of them for the teacher")
     target_MD = teacher.encode_text(todo.targets, batch_size=256, progress=True)
     config = preset("mini")
-    tokenizer = make_tokenizer(todo.texts, config.text.vocab, config.text.context)
+    shape: Any = config.text
+    tokenizer = make_tokenizer(todo.texts, shape.vocab, shape.context)
     model = DualEncoder(DualConfig.model_validate({**dict(config), "tokenizer": tokenizer.config}), tokenizer)
     teach(model, todo, target_MD, steps=STEPS["teach"], say=say)
     return teach(model, todo, target_MD, steps=STEPS["again"], lr=1.2e-3, seed=1, say=say)

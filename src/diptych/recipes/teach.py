@@ -85,7 +85,7 @@ def lesson(general: Sequence[str]) -> Lesson:
         if concept.unseen:
             continue
         pairs += [(text, text) for text in concept.captions]
-        pairs += [(frame.format(concept.name),) * 2 for frame in TEMPLATES["en"]]
+        pairs += [(text, text) for text in (frame.format(concept.name) for frame in TEMPLATES["en"])]
         for language in LANGUAGES:
             name, *others = captions(concept, language)
             pairs += [(frame.format(name), concept.name) for frame in TEMPLATES[language]]
