@@ -1,8 +1,8 @@
 """The shipped model ``mini``: a hybrid image tower and a small text tower; the embedded corpus is all that it has seen.
 
 Stages, each resumable: (1) the image tower at 32 px against frozen MiniLM rows; (2) the same at 64 px, on centred rows; (3) a small text
-tower is taught those rows in nine languages (``teach.py``); (4) both are joined, norms folded, and written in half precision.
-``diptych train mini`` is stage 2 from nothing.
+tower is taught those rows in nine languages and then meets the pictures' (``teach.py``); (4) both are joined, norms folded, and written
+in half precision. ``diptych train mini`` is stage 2 from nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from diptych.engine.run import BudgetConfig, DataConfig, InitConfig, OptimConfig
 from diptych.recipes.demo import AUGMENT
 
 TRAIN = "pictograms/train"
-STEPS = {"start": 4000, "mini": 2600, "teach": 1200, "again": 1500}
+STEPS = {"start": 4000, "mini": 2600, "teach": 1200, "again": 1500, "meet": 450}
 STRONG = AUGMENT.model_copy(update={"scale": (0.7, 1.35), "shift": 0.15, "grayscale": 0.2, "background": 0.5})
 
 
@@ -71,7 +71,7 @@ def build(folder: Path, read_wordnet: Callable[[str], str], say: Callable[[str],
         run = mini(str(folder / "teacher"), str(folder / "start" / "model"))
         train(run, folder / "mini", validate=validator("pictograms/validation"))
     if not (folder / "text").exists():
-        save(taught(load(str(folder / "teacher")), read_wordnet, say), folder / "text")
+        save(taught(load(str(folder / "teacher")), load(str(folder / "mini" / "model")), read_wordnet, say), folder / "text")
     return joined(load(str(folder / "mini" / "model")), load(str(folder / "text")))
 
 
@@ -94,8 +94,12 @@ def teacher() -> Any:
     return model.eval()
 
 
-def taught(teacher: Any, read_wordnet: Callable[[str], str], say: Callable[[str], None]) -> Any:
-    """Stage 3: a model of preset ``mini`` whose text side has learned the teacher's space."""
+def taught(teacher: Any, image: Any, read_wordnet: Callable[[str], str], say: Callable[[str], None]) -> Any:
+    """Stage 3: a model of preset ``mini`` whose text side has learned the teacher's space, then met the rows of the pictures.
+
+    Args:
+        image: the model of stage 2, whose image side is only read.
+    """
     from diptych.recipes.teach import lesson, make_tokenizer, teach, wordnet
     from diptych.towers.dual import DualConfig, DualEncoder
     from diptych.towers.presets import preset
@@ -108,7 +112,20 @@ def taught(teacher: Any, read_wordnet: Callable[[str], str], say: Callable[[str]
     tokenizer = make_tokenizer(todo.texts, shape.vocab, shape.context)
     model = DualEncoder(DualConfig.model_validate({**dict(config), "tokenizer": tokenizer.config}), tokenizer)
     teach(model, todo, target_MD, steps=STEPS["teach"], say=say)
-    return teach(model, todo, target_MD, steps=STEPS["again"], lr=1.2e-3, seed=1, say=say)
+    teach(model, todo, target_MD, steps=STEPS["again"], lr=1.2e-3, seed=1, say=say)
+    model = joined(image, model)
+    return teach(model, todo, target_MD, picture_rows(model), steps=STEPS["meet"], batch=384, lr=6e-4, seed=2, say=say)
+
+
+def picture_rows(model: Any) -> Any:
+    """The mean row of each concept's training pictures (concepts, D), unit length; zero for unseen concepts."""
+    import torch
+
+    samples = pictograms.samples("train")
+    label_N = torch.tensor([int(sample.label or 0) for sample in samples])
+    row_ND = model.encode_image(samples, batch_size=256)
+    sum_KD = torch.zeros(len(pictograms.concepts()), row_ND.shape[1]).index_add_(0, label_N, row_ND)
+    return torch.nn.functional.normalize(sum_KD, dim=-1)
 
 
 def joined(image: Any, text: Any) -> Any:

@@ -40,12 +40,14 @@ class Lesson:
         english: for each text the index of its English text in ``targets``.
         targets: different English texts, for the teacher.
         corpus: how many of the first texts come from the corpus; the rest is WordNet's.
+        concept: the concept (index into ``pictograms.concepts()``) of each text; −1 for WordNet's.
     """
 
     texts: list[str]
     english: list[int]
     targets: list[str]
     corpus: int
+    concept: list[int]
 
 
 def wordnet(read: Callable[[str], str]) -> list[str]:
@@ -81,7 +83,9 @@ def wordnet(read: Callable[[str], str]) -> list[str]:
 def lesson(general: Sequence[str]) -> Lesson:
     """Captions of the trained concepts in nine languages, each with its English text, then ``general`` English texts."""
     pairs: list[tuple[str, str]] = []
-    for concept in pictograms.concepts():
+    of: list[int] = []
+    for index, concept in enumerate(pictograms.concepts()):
+        of += [index - 1] * (len(pairs) - len(of))
         if concept.unseen:
             continue
         pairs += [(text, text) for text in concept.captions]
@@ -91,9 +95,10 @@ def lesson(general: Sequence[str]) -> Lesson:
             pairs += [(frame.format(name), concept.name) for frame in TEMPLATES[language]]
             pairs += [(text, concept.captions[min(2, len(concept.captions) - 1)]) for text in others[:1]]
     corpus = len(pairs)
+    of += [len(pictograms.concepts()) - 1] * (corpus - len(of)) + [-1] * len(general)
     pairs += [(text, text) for text in general]
     index = {english: i for i, english in enumerate(dict.fromkeys(english for _, english in pairs))}
-    return Lesson([text for text, _ in pairs], [index[english] for _, english in pairs], list(index), corpus)
+    return Lesson([text for text, _ in pairs], [index[english] for _, english in pairs], list(index), corpus, of)
 
 
 def make_tokenizer(texts: Sequence[str], vocab: int, context: int) -> Tokenizer:
@@ -116,21 +121,20 @@ def make_tokenizer(texts: Sequence[str], vocab: int, context: int) -> Tokenizer:
     return Tokenizer(core, TokenizerConfig(context=context))
 
 
-def batches(lesson: Lesson, ids_ML: Tensor, batch: int, steps: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """``(ids_BL, target_B)``: half from the corpus, half from the general texts."""
+def batches(lesson: Lesson, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
+    """Indices of texts (B,): half from the corpus, half from the general texts."""
     draw = generator(seed, "teach")
-    english_M = torch.tensor(lesson.english)
     for _ in range(steps):
         corpus_B = torch.randint(lesson.corpus, (batch // 2,), generator=draw)
         general_B = torch.randint(lesson.corpus, len(lesson.texts), (batch - batch // 2,), generator=draw)
-        rows_B = torch.cat([corpus_B, general_B])
-        yield ids_ML[rows_B], english_M[rows_B]
+        yield torch.cat([corpus_B, general_B])
 
 
 def teach(
     model: Any,
     lesson: Lesson,
     target_MD: Tensor,
+    picture_KD: Tensor | None = None,
     *,
     steps: int = 2500,
     batch: int = 512,
@@ -143,6 +147,8 @@ def teach(
     Args:
         model: a dual encoder with a tokenizer, of the teacher's joint width.
         target_MD: the teacher's unit rows of ``lesson.targets``.
+        picture_KD: a row a concept, zero where it has no picture. With them a corpus text also has to tell its concept's row
+            from the others: the cross-entropy of its scaled similarities is added.
         say: gets a line of progress every 100 steps.
     """
     trained = [*model.text.parameters(), *model.text_projection.parameters()]
@@ -152,21 +158,35 @@ def teach(
     ids_ML = model.tokenizer(lesson.texts)
     half = torch.cpu._is_avx512_bf16_supported() and model.device.type == "cpu"
     model.train()
-    for step, (ids_BL, target_B) in enumerate(batches(lesson, ids_ML, batch, steps, seed)):
+    for step, text_B in enumerate(batches(lesson, batch, steps, seed)):
         rate = min((step + 1) / (0.05 * steps), 0.5 + 0.5 * math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:
             group["lr"] = lr * rate
         optimizer.zero_grad(set_to_none=True)
-        loss = 0.0
-        for group_G in (ids_BL != model.text.pad_id).sum(1).argsort().chunk(GROUPS):
+        cosine = 0.0
+        for text_G in text_B[(ids_ML[text_B] != model.text.pad_id).sum(1).argsort()].chunk(GROUPS):
             with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
-                row_GD = model.text_features(crop(ids_BL[group_G], model.text.pad_id).to(model.device))
-            target_GD = target_MD[target_B[group_G]].to(model.device)
-            part = (1 - functional.cosine_similarity(row_GD.float(), target_GD)).sum() / batch
-            part.backward()
-            loss += float(part.detach())
+                row_GD = model.text_features(crop(ids_ML[text_G], model.text.pad_id).to(model.device)).float()
+            part, near = _loss(row_GD, text_G, lesson, target_MD, picture_KD, model.scale.detach())
+            (part / batch).backward()
+            cosine += near / batch
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         if step % 100 == 99:
-            say(f"teach: step {step + 1:,} of {steps:,}, cosine {1 - loss:.3f}")
+            say(f"teach: step {step + 1:,} of {steps:,}, cosine {cosine:.3f}")
     return model.eval()
+
+
+def _loss(
+    row_GD: Tensor, text_G: Tensor, lesson: Lesson, target_MD: Tensor, picture_KD: Tensor | None, scale: Tensor
+) -> tuple[Tensor, float]:
+    """The summed loss of some texts, and their summed cosine to the teacher."""
+    english_G = torch.tensor([lesson.english[i] for i in text_G.tolist()])
+    cosine_G = functional.cosine_similarity(row_GD, target_MD[english_G].to(row_GD.device))
+    loss = (1 - cosine_G).sum()
+    if picture_KD is not None:
+        concept_G = torch.tensor([lesson.concept[i] for i in text_G.tolist()], device=row_GD.device)
+        logits_GK = scale * row_GD @ picture_KD.T
+        logits_GK = logits_GK.masked_fill((picture_KD == 0).all(1), float("-inf"))
+        loss = loss + functional.cross_entropy(logits_GK, concept_G, ignore_index=-1, reduction="sum")
+    return loss, float(cosine_G.detach().sum())

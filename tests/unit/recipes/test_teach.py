@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 from torch.nn import functional
 
 from diptych.data import pictograms
-from diptych.recipes.teach import Lesson, lesson, make_tokenizer, teach, wordnet
+from diptych.recipes.teach import Lesson, _loss, lesson, make_tokenizer, teach, wordnet
 from diptych.towers.bert import BertConfig
 from diptych.towers.dual import DualConfig, DualEncoder
 from diptych.towers.presets import preset
@@ -41,11 +44,17 @@ def test_a_lesson_has_no_corpus_word_of_an_unseen_concept_and_maps_names_to_engl
     apple = next(c for c in pictograms.concepts() if c.name == "green apple")
     at = made.texts.index(apple.names["de"])
     assert made.targets[made.english[at]] == "green apple"
+    assert all(not pictograms.concepts()[index].unseen for index in made.concept[: made.corpus])
+    assert pictograms.concepts()[made.concept[at]].name == "green apple"
+    assert made.concept[-1] == -1
+    assert len(made.concept) == len(made.texts)
 
 
 def test_teaching_draws_texts_to_their_targets():
     texts = ["a red apple", "roter Apfel", "a green pear", "grüne Birne", "kea", "a large parrot, seen in the mountains of the south"]
-    made = Lesson(texts, [0, 0, 1, 1, 2, 3], ["a red apple", "a green pear", "kea", "a large parrot"], corpus=4)
+    made = Lesson(
+        texts, [0, 0, 1, 1, 2, 3], ["a red apple", "a green pear", "kea", "a large parrot"], corpus=4, concept=[0, 0, 1, 1, -1, -1]
+    )
     tokenizer = make_tokenizer(texts, 300, 24)
     text = BertConfig(width=32, depth=1, heads=2, mlp_width=64, vocab=tokenizer.vocab, context=24)
     config = DualConfig.model_validate({**dict(preset("demo")), "text": text, "embed_dim": 16, "tokenizer": tokenizer.config})
@@ -58,3 +67,17 @@ def test_teaching_draws_texts_to_their_targets():
     assert all(torch.equal(value, before[name]) for name, value in model.image.state_dict().items())
     assert lines[0].startswith("teach: step 100 of 100")
     assert tokenizer.decode(tokenizer(["a red apple"])[0]) == "a red apple"
+
+
+def test_meeting_pictures_tells_concepts_apart_and_ignores_concepts_without_one():
+    row_GD = functional.normalize(torch.tensor([[1.0, 0.1], [0.2, 1.0], [1.0, 1.0]]), dim=-1)
+    made = Lesson(["a", "b", "c"], [0, 0, 0], ["a"], corpus=2, concept=[0, 2, -1])
+    picture_KD = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
+    target_MD = torch.tensor([[1.0, 0.0]])
+    loss, cosine = _loss(row_GD, torch.tensor([0, 1, 2]), made, target_MD, picture_KD, torch.tensor(2.0))
+    expected = sum(1 - float(row[0]) for row in row_GD)
+    for row, right in ((row_GD[0], 0), (row_GD[1], 1)):
+        e = [math.exp(2 * float(row[0])), math.exp(2 * float(row[1]))]  # the concept without a picture is no choice
+        expected -= math.log(e[right] / sum(e))
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert cosine == pytest.approx(float(row_GD[:, 0].sum()), rel=1e-5)
