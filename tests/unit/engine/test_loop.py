@@ -16,7 +16,7 @@ from torch import nn
 from toys import Toys, run
 
 from diptych.core.errors import DiptychError, UsageError
-from diptych.engine.checkpoint import Checkpoints
+from diptych.engine.checkpoint import Checkpoints, Snapshot, write_folder
 from diptych.engine.loop import TERMINATED, train
 from diptych.towers.formats.load import load
 
@@ -201,3 +201,21 @@ def test_it_learns(tmp_path):
     written = load(tmp_path / "model")
     assert written.config.name == "toys"
     assert written.fingerprint() == done.model.fingerprint()
+
+
+def test_what_is_replaced_stays_whole_when_the_disk_is_full(tmp_path):
+    """Rewriting a folder of the same name fails; the old one is as it was, and nothing lies beside it."""
+    target = tmp_path / "best"
+    write_folder(target, Snapshot({"model": {"w": torch.ones(4)}}, {"step": 1}))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(DiptychError):
+            write_folder(target, Snapshot({"model": {"w": torch.zeros(100_000)}}, {"step": 2}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+    kept = Checkpoints(tmp_path, 1).load("best")
+    assert kept is not None
+    assert kept.state["step"] == 1
+    assert torch.equal(kept.tensors["model"]["w"], torch.ones(4))
