@@ -2,7 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SPEC := pyproject.toml constraints.txt Makefile
-export OMP_NUM_THREADS ?= 2
 
 .PHONY: help venv demo test test-all lint clean
 help:
