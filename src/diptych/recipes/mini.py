@@ -16,7 +16,8 @@ from diptych.engine.run import BudgetConfig, DataConfig, InitConfig, OptimConfig
 from diptych.recipes.demo import AUGMENT
 
 TRAIN = "pictograms/train"
-STEPS = {"start": 4000, "mini": 2600, "teach": 1200, "again": 1500, "meet": 450}
+STEPS = {"start": 4000, "mini": 2600, "teach": 1200, "again": 1500}
+MEETINGS = (450, 400)
 STRONG = AUGMENT.model_copy(update={"scale": (0.7, 1.35), "shift": 0.15, "grayscale": 0.2, "background": 0.5})
 
 
@@ -114,7 +115,10 @@ def taught(teacher: Any, image: Any, read_wordnet: Callable[[str], str], say: Ca
     teach(model, todo, target_MD, steps=STEPS["teach"], say=say)
     teach(model, todo, target_MD, steps=STEPS["again"], lr=1.2e-3, seed=1, say=say)
     model = joined(image, model)
-    return teach(model, todo, target_MD, picture_rows(model), steps=STEPS["meet"], batch=384, lr=6e-4, seed=2, say=say)
+    rows_KD = picture_rows(model)
+    for seed, steps in enumerate(MEETINGS, start=2):
+        teach(model, todo, target_MD, rows_KD, steps=steps, batch=384, lr=6e-4, seed=seed, say=say)
+    return model
 
 
 def picture_rows(model: Any) -> Any:
