@@ -65,11 +65,6 @@ def crop(ids_BL: Tensor, pad_id: int) -> Tensor:
     return ids_BL[:, : int(columns_L[-1]) + 1] if len(columns_L) else ids_BL[:, :1]
 
 
-def croppable(tower: Any) -> bool:
-    """Whether padding at the end changes nothing: in causal towers, and in those that mask it (``crops = True``)."""
-    return tower.crops
-
-
 def length_groups(length_U: Tensor) -> list[Tensor]:
     """Indices of captions in groups of like length, shortest first, so that the work is least.
 
@@ -130,7 +125,7 @@ class TextCache:
         rows_UW = torch.empty(len(ids_UL), self.tower.width, device=device)
         for part in order.split(self.chunk):
             ids = ids_UL[part]
-            ids = crop(ids, self.tower.pad_id) if croppable(self.tower) else ids
+            ids = crop(ids, self.tower.pad_id) if self.tower.crops else ids
             rows_UW[part] = self.tower(ids.to(device))[0].float()
         return rows_UW
 
@@ -213,5 +208,5 @@ def inputs_of(batch: Batch, model: Any, cache: TextCache | None, device: torch.d
     if cache is not None:
         text_U = cache(unique_UL, device)
     else:
-        text_U = (crop(unique_UL, model.text.pad_id) if croppable(model.text) else unique_UL).to(device, non_blocking=True)
+        text_U = (crop(unique_UL, model.text.pad_id) if model.text.crops else unique_UL).to(device, non_blocking=True)
     return Inputs(batch.image_BCHW.to(device, non_blocking=True), text_U, index_B.to(device, non_blocking=True))

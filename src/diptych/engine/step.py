@@ -16,7 +16,7 @@ from diptych.core.errors import UsageError
 from diptych.core.rng import seed_for
 from diptych.core.types import Batch, Loss, TokenMethod
 from diptych.engine import cached, optim, parallel
-from diptych.engine.encode import Encoded, Encoder, TextCache, croppable, inputs_of
+from diptych.engine.encode import Encoded, Encoder, TextCache, inputs_of
 from diptych.engine.parallel import Ranks
 from diptych.engine.run import InitConfig, Run, options_of
 
@@ -88,7 +88,7 @@ class Stepper:
         self.cache = TextCache(model.text) if frozen_text else None
         taps = frozenset(need for need in card.needs if "." in need)
         self.encoder = Encoder(model, tokens, taps, frozen_text, half_by_hardware(run.precision, ranks.device))
-        self.encoder.grouped = ranks.device.type == "cpu" and ranks.world == 1 and croppable(model.text) and hasattr(model.text, "encode")
+        self.encoder.grouped = ranks.device.type == "cpu" and ranks.world == 1 and model.text.crops and hasattr(model.text, "encode")
         self.parts = 1 if run.data.micro is None else max(1, run.data.batch // ranks.world // run.data.micro)
         self._check_micro()
         towers = [model.image] if frozen_text else [model.image, model.text]

@@ -24,6 +24,7 @@ from diptych.data import pictograms
 from diptych.data.sets.pictograms import LANGUAGES, TEMPLATES, captions
 from diptych.data.tokenizers import Tokenizer, TokenizerConfig
 from diptych.engine.encode import crop
+from diptych.engine.step import half_by_hardware
 
 THINGS = frozenset({"05", "06", "08", "13", "17", "18", "19", "20"})  # WordNet's noun files of things that can be drawn
 PARTS = {"noun": "1", "verb": "2", "adj": "3", "adv": "4"}
@@ -156,7 +157,7 @@ def teach(
     groups = [{"params": [p for p in trained if p.ndim > 1], "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
     ids_ML = model.tokenizer(lesson.texts)
-    half = torch.cpu._is_avx512_bf16_supported() and model.device.type == "cpu"
+    half = half_by_hardware("auto", model.device)
     model.train()
     for step, text_B in enumerate(batches(lesson, batch, steps, seed)):
         rate = min((step + 1) / (0.05 * steps), 0.5 + 0.5 * math.cos(math.pi * step / steps))
