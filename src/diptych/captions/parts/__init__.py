@@ -1,0 +1,1 @@
+"""What rewriters are made of: rules on English captions, and files of rewrites."""
