@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -116,6 +116,7 @@ class Tokens:
         grid: rows and columns of the patch grid before any were dropped or merged.
         size_BT: how many original patches each token stands for; None means one each.
         kept_BT: original index of each patch token; None means all, in order.
+        proportional: a token of n patches draws the attention of n (``log(size)`` is added to the logits).
     """
 
     x_BTD: Tensor
@@ -123,14 +124,47 @@ class Tokens:
     grid: tuple[int, int]
     size_BT: Tensor | None = None
     kept_BT: Tensor | None = None
+    proportional: bool = True
 
 
 class TokenMethod(Protocol):
-    """Fewer tokens in, or fewer left after block i; composes with any tower that has patch tokens."""
+    """Fewer tokens in, or fewer left after block i; composes with any tower that has blocks."""
 
     def after_embed(self, tokens: Tokens) -> Tokens: ...
 
     def after_block(self, index: int, tokens: Tokens) -> Tokens: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Middle:
+    """What a block shows between its attention and its MLP.
+
+    Args:
+        index, depth: which block of how many.
+        keys_BTK: each token's key, averaged over the heads; None where the method does not use ``"keys"``.
+        class_BT: attention of the class token to every token, itself included, averaged over the heads; None where the method does
+            not use ``"class_attention"``.
+    """
+
+    index: int
+    depth: int
+    keys_BTK: Tensor | None = None
+    class_BT: Tensor | None = None
+
+
+@runtime_checkable
+class MiddleMethod(TokenMethod, Protocol):
+    """A token method that works between attention and MLP.
+
+    Attributes:
+        uses: out of ``"keys"`` and ``"class_attention"``, what it looks at in the blocks where it acts.
+    """
+
+    uses: frozenset[str]
+
+    def acts(self, index: int, depth: int) -> bool: ...
+
+    def between(self, tokens: Tokens, middle: Middle) -> Tokens: ...
 
 
 @dataclass(frozen=True, slots=True)

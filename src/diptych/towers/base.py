@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from diptych.core.errors import UsageError
-from diptych.core.types import TokenMethod, Tokens
+from diptych.core.types import Middle, MiddleMethod, TokenMethod, Tokens
 
 
 class TowerConfig(BaseModel):
@@ -25,15 +25,30 @@ class TowerConfig(BaseModel):
 
 
 def size_bias(tokens: Tokens) -> Tensor | None:
-    """Attention bias ``log(size)`` of merged tokens, (B, 1, 1, T), so that a token of n patches weighs as n; None without sizes.
+    """Attention bias ``log(size)`` of merged tokens, (B, 1, 1, T), so that a token of n patches weighs as n.
+
+    None without sizes, and where the method that merged does not want it.
 
     ToMe (arXiv:2210.09461), section 3, proportional attention. Prefix tokens missing from ``size_BT`` count one.
     """
-    if tokens.size_BT is None:
+    if tokens.size_BT is None or not tokens.proportional:
         return None
     missing = tokens.x_BTD.shape[1] - tokens.size_BT.shape[1]
     size_BT = nn.functional.pad(tokens.size_BT.to(tokens.x_BTD.dtype), (missing, 0), value=1.0)
     return size_BT.log()[:, None, None, :]
+
+
+class TokenSeam:
+    """The call of a token method in one block, between attention and MLP; ``tokens`` is what it made."""
+
+    def __init__(self, method: MiddleMethod, tokens: Tokens, index: int, depth: int) -> None:
+        self.method, self.tokens, self.index, self.depth = method, tokens, index, depth
+        self.uses = method.uses
+
+    def __call__(self, x_BTD: Tensor, seen: dict[str, Tensor]) -> Tensor:
+        middle = Middle(self.index, self.depth, seen.get("keys"), seen.get("class_attention"))
+        self.tokens = self.method.between(replace(self.tokens, x_BTD=x_BTD), middle)
+        return self.tokens.x_BTD
 
 
 class ImageTower(nn.Module):
@@ -44,12 +59,15 @@ class ImageTower(nn.Module):
         width: width of the pooled output, before the projection.
         image_size: height and width in pixels it was made for.
         blocks: transformer blocks; ``block(x_BTD, bias=None) -> x_BTD``, empty for a tower without tokens.
+        gives: what a token method may look at between attention and MLP, out of ``"keys"`` and ``"class_attention"``; such a tower's
+            blocks also take ``seam=``.
     """
 
     config: Any
     width: int
     image_size: tuple[int, int]
     blocks: nn.ModuleList
+    gives: frozenset[str] = frozenset()
 
     def embed(self, pixels_BCHW: Tensor) -> Tokens:
         """Normalised float pixels to tokens with positions, ready for the first block."""
@@ -80,16 +98,37 @@ class ImageTower(nn.Module):
             taps: names out of ``image.tokens`` (normed patch tokens). Raises :class:`UsageError` for any other.
         """
         check_taps(taps, {"image.tokens"})
+        if tokens is not None:
+            check_tokens(self, tokens)
         state = self.embed(pixels_BCHW)
         if tokens is not None:
             state = tokens.after_embed(state)
         watched = bool(taps) or (tokens is not None and not getattr(tokens, "embed_only", False))
+        middle = tokens if isinstance(tokens, MiddleMethod) else None
         for index, block in enumerate(self.blocks if watched else self.blocks[:-1]):
-            state = replace(state, x_BTD=block(state.x_BTD, bias=size_bias(state)))
+            if middle is not None and middle.acts(index, len(self.blocks)):
+                seam = TokenSeam(middle, state, index, len(self.blocks))
+                x_BTD = block(state.x_BTD, bias=size_bias(state), seam=seam)
+                state = replace(seam.tokens, x_BTD=x_BTD)
+            else:
+                state = replace(state, x_BTD=block(state.x_BTD, bias=size_bias(state)))
             if tokens is not None:
                 state = tokens.after_block(index, state)
         pooled_BD = self.pool(state) if watched else self.finish(state)
         return pooled_BD, {"image.tokens": self.patches(state)} if taps else {}
+
+
+def check_tokens(tower: ImageTower, method: TokenMethod) -> None:
+    """A :class:`UsageError` where a token method and an image tower do not go together."""
+    together = f"token method {getattr(method, 'name', type(method).__name__)!r} with image tower {tower.config.kind!r}"
+    if not len(tower.blocks):
+        raise UsageError(together, "the tower has no blocks to work on fewer tokens", "Use a tower such as 'vit', or leave tokens out")
+    missing = getattr(method, "uses", frozenset()) - tower.gives
+    if "class_attention" in missing:
+        why = "the method looks at the class token's attention, and this tower has no class token"
+        raise UsageError(together, why, "Use a tower with one such as CLIP's, or a method such as 'tome'")
+    if missing or (isinstance(method, MiddleMethod) and not tower.gives):
+        raise UsageError(together, "the method works inside attention blocks, which this tower has not", "Use a tower such as 'vit'")
 
 
 class TextTower(nn.Module):

@@ -135,6 +135,7 @@ class Hybrid(ImageTower):
     """Image tower of kind ``hybrid``: ``embed`` is the convolutional part, then blocks, then the mean of the normed tokens."""
 
     config: HybridConfig
+    gives = frozenset({"keys"})
 
     def __init__(self, config: HybridConfig) -> None:
         super().__init__()

@@ -1,12 +1,12 @@
 """Layers that both towers share: norm, activations, attention, block.
 
-Shapes: B rows, T tokens, Q query tokens, D width.
+Shapes: B rows, T tokens, Q query tokens, D width, H heads, K width of a head.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeGuard
+from typing import Any, Literal, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,18 @@ class ChannelNorm(LayerNorm):
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+class Seam(Protocol):
+    """What a block calls between its attention and its MLP: tokens in, perhaps fewer tokens out.
+
+    Attributes:
+        uses: what it wants to see of the attention; see :meth:`Attention.look`.
+    """
+
+    uses: frozenset[str]
+
+    def __call__(self, x_BTD: Tensor, seen: dict[str, Tensor]) -> Tensor: ...
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with one matmul for queries, keys and values (arXiv:1706.03762, section 3.2)."""
 
@@ -63,13 +75,14 @@ class Attention(nn.Module):
     def _split(self, x_BTD: Tensor) -> Tensor:
         return x_BTD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def forward(self, x_BTD: Tensor, bias: Tensor | None = None, causal: bool = False) -> Tensor:
+    def forward(self, x_BTD: Tensor, bias: Tensor | None = None, causal: bool = False, uses: frozenset[str] | None = None) -> Any:
         """Attention of all tokens to all (or, causal, to earlier) tokens.
 
         Args:
             x_BTD: tokens.
             bias: added to the logits, broadcastable to (B, heads, T, T).
             causal: token t sees tokens 0 … t.
+            uses: what :meth:`look` shall show; the answer is then a tuple of the tokens and that.
         """
         q, k, v = map(self._split, self.qkv(x_BTD).chunk(3, dim=-1))
         if bias is not None and causal:
@@ -77,7 +90,21 @@ class Attention(nn.Module):
             bias = bias + torch.full((length, length), float("-inf"), device=bias.device, dtype=bias.dtype).triu(1)
         mask = None if bias is None else bias.to(q.dtype)
         y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal and bias is None)
-        return self.out(y.transpose(1, 2).flatten(2))
+        y_BTD = self.out(y.transpose(1, 2).flatten(2))
+        return y_BTD if uses is None else (y_BTD, self.look(q, k, mask, uses))
+
+    @staticmethod
+    def look(q_BHTK: Tensor, k_BHTK: Tensor, mask: Tensor | None, uses: frozenset[str]) -> dict[str, Tensor]:
+        """``"keys"`` (B, T, K) and ``"class_attention"`` of token 0 (B, T), float32, averaged over heads; only those in ``uses``."""
+        seen = {}
+        if "keys" in uses:
+            seen["keys"] = k_BHTK.mean(dim=1).float()
+        if "class_attention" in uses:
+            logits_BHT = (q_BHTK[:, :, :1] @ k_BHTK.transpose(-1, -2)).float()[:, :, 0] * q_BHTK.shape[-1] ** -0.5
+            if mask is not None:
+                logits_BHT = logits_BHT + mask[..., 0, :].float()
+            seen["class_attention"] = logits_BHT.softmax(dim=-1).mean(dim=1)
+        return seen
 
     def row(self, x_BTD: Tensor, at: tuple[Tensor, Tensor] | tuple[slice, int], mask: Tensor | None = None) -> Tensor:
         """The same attention for one row a sample, (B, D): ``at`` indexes ``x_BTD`` to (B, D); ``mask`` adds to (B, heads, 1, T)."""
@@ -155,9 +182,18 @@ class Block(nn.Module):
         self.scale1 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
         self.scale2 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
 
-    def forward(self, x_BTD: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Tokens after the block; ``bias`` is an additive attention bias broadcastable to (B, heads, T, T)."""
-        x_BTD = x_BTD + self.scale1(self.attention(self.norm1(x_BTD), bias, self.causal))
+    def forward(self, x_BTD: Tensor, bias: Tensor | None = None, seam: Seam | None = None) -> Tensor:
+        """Tokens after the block.
+
+        Args:
+            bias: additive attention bias, broadcastable to (B, heads, T, T).
+            seam: called between attention and MLP; the MLP works on the tokens that it gives back.
+        """
+        if seam is None:
+            x_BTD = x_BTD + self.scale1(self.attention(self.norm1(x_BTD), bias, self.causal))
+        else:
+            y_BTD, seen = self.attention(self.norm1(x_BTD), bias, self.causal, seam.uses)
+            x_BTD = seam(x_BTD + self.scale1(y_BTD), seen)
         return x_BTD + self.scale2(self.mlp(self.norm2(x_BTD)))
 
     def row(self, x_BTD: Tensor, index_B: Tensor | None = None, bias: Tensor | None = None) -> Tensor:

@@ -111,6 +111,7 @@ class VisionTransformer(ImageTower):
         self.patch = nn.Linear(3 * config.patch**2, config.width, bias=config.patch_bias)
         std = config.width**-0.5
         self.prefix = int(config.class_token) + config.registers
+        self.gives = frozenset({"keys", "class_attention"} if config.class_token else {"keys"})
         if config.class_token:
             self.class_token = nn.Parameter(torch.randn(config.width) * std)
         if config.registers:

@@ -121,12 +121,13 @@ def test_taps_and_an_idle_method_change_nothing(config) -> None:
     x = picture(config)
     plain, none = tower(x)
     with_taps, taps = tower(x, taps=frozenset({"image.tokens"}))
-    with_method, _ = tower(x, tokens=Idle())
     assert none == {}
     assert plain.shape == (2, tower.width)
-    assert Idle.calls == len(tower.blocks)
     torch.testing.assert_close(with_taps, plain, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(with_method, plain, atol=1e-5, rtol=1e-5)
+    if len(tower.blocks):
+        with_method, _ = tower(x, tokens=Idle())
+        torch.testing.assert_close(with_method, plain, atol=1e-5, rtol=1e-5)
+    assert Idle.calls == len(tower.blocks)
     grid = tower.embed(x).grid
     assert taps["image.tokens"].shape == (2, grid[0] * grid[1], tower.width)
     with pytest.raises(UsageError, match=r"image\.tokens"):
