@@ -28,7 +28,7 @@ def one_step(how: str | None, *settings: str) -> dict[str, np.ndarray]:
     ranks = Ranks.current("cpu")
     config = run(*settings)
     model = build_model(config)
-    freeze(model, config.init)
+    freeze(model, config.init.frozen)
     stepper = Stepper(config, model, ranks, build_tokens(config, ranks.device), how)
     loader = build_loader(config, Toys(), model, ranks)
     stepped = stepper(next(loader), 0, 1e-2)

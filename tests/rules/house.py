@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "diptych"
 
-LEAVES = ("objectives", "tokens", "adapt", "continual", "weights", "distil", "attack", "defend", "explain", "dense", "modal")
+LEAVES = ("objectives", "tokens", "captions", "adapt", "continual", "weights", "distil", "attack", "defend", "explain", "dense", "modal")
 LEVELS = {
     "core": 0,
     "data": 1,

@@ -8,6 +8,7 @@ FAMILIES = (
     "objective",
     "views",
     "tokens",
+    "captions",
     "tower",
     "adapt",
     "continual",

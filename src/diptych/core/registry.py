@@ -33,6 +33,11 @@ class Entry:
         return importlib.import_module(self.module)
 
     @property
+    def function(self) -> Any:
+        """The method's function, which is named as its id with ``_`` for ``-`` (imports its file)."""
+        return getattr(self.load(), self.id.replace("-", "_"))
+
+    @property
     def card(self) -> Card:
         """The method's card (imports its file)."""
         return self.load().CARD
@@ -71,9 +76,9 @@ def entries() -> tuple[Entry, ...]:
     return tuple(sorted(found.values(), key=lambda entry: (entry.family, entry.id)))
 
 
-def find(identity: str, family: str) -> Entry:
-    """The method ``identity`` of ``family``; a :class:`UsageError` names the nearest known one."""
-    members = {entry.id: entry for entry in entries() if entry.family == family}
+def find(identity: str, *families: str) -> Entry:
+    """The method ``identity`` out of ``families``; a :class:`UsageError` names the nearest known one."""
+    members = {entry.id: entry for entry in entries() if entry.family in families}
     if identity not in members:
-        raise UsageError(f"{family} {identity!r}", "no method of that name", nearest(identity, members))
+        raise UsageError(f"{families[0]} {identity!r}", "no method of that name", nearest(identity, members))
     return members[identity]

@@ -7,7 +7,8 @@ length, T tokens, D embedding width, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -47,6 +48,8 @@ class Batch:
         concept_B: int64; equal values are positives. Unique per row where nothing is known.
         drawn: what the random transforms drew, by name, each with B rows.
         captions: the B captions that ``text_BL`` was made of; ``()`` where the batch has no words.
+        extra: what the objective asked for beside the pair, by name, each with B rows: ``"view.0"`` (another augmented view, uint8),
+            ``"text.…"`` (token ids (B, L) or (B, R, L)), ``"boxes"`` (B, R, 4), other numbers.
     """
 
     image_BCHW: Tensor
@@ -55,6 +58,7 @@ class Batch:
     concept_B: Tensor
     drawn: Mapping[str, Tensor] = field(default_factory=dict)
     captions: tuple[str, ...] = ()
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,6 +67,28 @@ class Batch:
         """The same batch with its tensors on ``device`` (asynchronously where the memory is pinned)."""
         move = {name: getattr(self, name).to(device, non_blocking=True) for name in ("image_BCHW", "text_BL", "concept_B")}
         return replace(self, **move)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of one sample in one step: what a rewriter and a maker of further material see.
+
+    Args:
+        caption: the caption that was picked.
+        captions: all of the sample's.
+        label, concept, meta: as in :class:`Sample`.
+    """
+
+    id: str
+    caption: str
+    captions: tuple[str, ...]
+    label: int | None = None
+    concept: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+Rewriter = Callable[[Words, random.Random], str]
+Maker = Callable[[Words, random.Random], str | tuple[str, ...] | list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +102,9 @@ class Pairs:
         scale: multiplies similarities (already exponentiated), a scalar tensor.
         bias: added to scaled similarities, a scalar tensor, or None.
         concept_B, concept_N: int64; equal values are positives. Row i is always a positive of column offset + i.
-        taps: what the objective's card asked for, by name.
+        taps: what the objective asked for, by name, each with this rank's rows.
+        columns: those of the taps that its ``COLUMNS`` names, of all ranks (the same tensors on one rank).
+        state: what is not per row (queues, prototypes, thresholds); ``"progress"`` is the share of the budget that is spent.
     """
 
     image_BD: Tensor
@@ -89,6 +117,8 @@ class Pairs:
     concept_B: Tensor
     concept_N: Tensor
     taps: Mapping[str, Tensor] = field(default_factory=dict)
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+    state: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
@@ -14,8 +14,9 @@ from torch import Tensor
 
 from diptych.core.errors import DiptychError, UsageError, nearest
 from diptych.core.rng import generator
-from diptych.core.types import Batch, Preprocess
+from diptych.core.types import Batch, Preprocess, Words
 from diptych.data.augment import Augment, apply, draw
+from diptych.data.material import Material
 from diptych.data.reading import Item, Reader
 from diptych.data.sources.base import BrokenSample, Dataset, digest
 from diptych.data.transforms import check_preprocess
@@ -24,6 +25,7 @@ CAPTIONS = ("random", "first", "all", "none")
 AHEAD = 3
 TOKEN_CACHE = 200_000
 FEW = 20
+NOTHING = Material()
 
 
 class Loader(Iterator[Batch]):
@@ -49,6 +51,7 @@ class Loader(Iterator[Batch]):
         crop_text: drop the columns of ``text_BL`` that are padding in the whole batch (causal text towers); one more stays where the
             closing token doubles as padding.
         max_broken: the run stops when more than this share of the set cannot be read.
+        material: what a batch holds beside pictures and captions, and how captions are rewritten.
 
     Raises:
         UsageError: sizes that do not divide, a batch larger than the set, an unknown ``caption``.
@@ -70,8 +73,10 @@ class Loader(Iterator[Batch]):
         caption: str = "random",
         crop_text: bool = True,
         max_broken: float = 0.05,
+        material: Material = NOTHING,
     ) -> None:
         check_preprocess(preprocess)
+        material.check(preprocess)
         if caption not in CAPTIONS:
             raise UsageError(f"caption={caption!r}", "no such choice", nearest(caption, CAPTIONS))
         if keep_in_memory not in (True, False, "auto"):
@@ -83,8 +88,8 @@ class Loader(Iterator[Batch]):
         self.dataset, self.tokenize, self.preprocess = dataset, tokenize, preprocess
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self.augment, self.workers, self.caption = augment, workers, caption
-        self.crop_text, self.max_broken = crop_text, max_broken
-        alpha = augment is not None and augment.background > 0
+        self.crop_text, self.max_broken, self.material = crop_text, max_broken, material
+        alpha = material.backgrounds or (augment is not None and augment.background > 0)
         self._reader = Reader(dataset, preprocess, alpha=alpha, keep=keep_in_memory, need_words=caption != "none")
         self._pairs = self._list_pairs() if caption == "all" else None
         self.length = len(dataset) if self._pairs is None else len(self._pairs)
@@ -135,10 +140,15 @@ class Loader(Iterator[Batch]):
         items = list(map_all(lambda index: self._reader.read_or_replace(index, self.seed, epoch), indices))
         broken = {self.dataset.ids[i]: self._reader.broken[i] for i in indices if i in self._reader.broken}
         captions = self._pick(items, chosen, chance)
-        drawn = self._draw(step)
-        image = apply(torch.stack([item.image_CHW for item in items]), drawn, self.preprocess.fill)
         concept = torch.tensor([self._concept(item, i, captions) for i, item in enumerate(items)])
-        return Batch(image, self._text(captions, rows), tuple(item.id for item in items), concept, drawn, captions), broken
+        drawn, fill, first = self._draw(step), self.preprocess.fill, self.rank * rows
+        words = [Words(item.id, text, item.captions, item.label, item.concept, item.meta) for item, text in _zip(items, captions)]
+        captions = self.material.captions(words, self.seed, step, first) if captions else ()
+        stacked = torch.stack([item.image_CHW for item in items])
+        extra = self.material.extra(words, self._token_rows, self.seed, step, first, drawn)
+        extra |= self.material.further(stacked, fill, self.seed, step, slice(first, first + rows), self.batch_size)
+        ids = tuple(item.id for item in items)
+        return Batch(apply(stacked, drawn, fill), self._text(captions, rows), ids, concept, drawn, captions, extra), broken
 
     def _order(self, epoch: int) -> tuple[Tensor, Tensor]:
         """The epoch's order, and one uniform number a place in the set that picks its caption."""
@@ -195,17 +205,23 @@ class Loader(Iterator[Batch]):
         """Token ids ``(B, L)``; rows of captions seen before are not tokenized again."""
         if self.tokenize is None or not captions:
             return torch.zeros(rows, 0, dtype=torch.int64)
-        fresh = list(dict.fromkeys(caption for caption in captions if caption not in self._tokens))
-        if fresh:
-            if len(self._tokens) > TOKEN_CACHE:
-                self._tokens.clear()
-                fresh = list(dict.fromkeys(captions))
-            self._tokens.update(zip(fresh, self.tokenize(fresh).to(torch.int64), strict=True))
-        text = torch.stack([self._tokens[caption] for caption in captions])
+        text = self._token_rows(captions)
         if not self.crop_text:
             return text
         used = (text != self._pad).any(dim=0).nonzero()
         return text[:, : (int(used[-1]) + 1 if len(used) else 1) + self._spare].contiguous()
+
+    def _token_rows(self, texts: Sequence[str]) -> Tensor:
+        """Uncropped token ids of texts, (n, L)."""
+        if self.tokenize is None:
+            raise UsageError("material of words", "the loader has no tokenizer", "Give it one: Loader(…, tokenize=…)")
+        fresh = list(dict.fromkeys(text for text in texts if text not in self._tokens))
+        if fresh:
+            if len(self._tokens) > TOKEN_CACHE:
+                self._tokens.clear()
+                fresh = list(dict.fromkeys(texts))
+            self._tokens.update(zip(fresh, self.tokenize(fresh).to(torch.int64), strict=True))
+        return torch.stack([self._tokens[text] for text in texts])
 
     def _note(self, broken: dict[str, str]) -> None:
         """Remember what was broken; stop when it is too much of the set, or most of what was seen so far."""
@@ -266,3 +282,8 @@ class Loader(Iterator[Batch]):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _zip(items: Sequence[Item], captions: Sequence[str]) -> Iterator[tuple[Item, str]]:
+    """Items with their captions; with "" where the batch has no words."""
+    return zip(items, captions or [""] * len(items), strict=True)

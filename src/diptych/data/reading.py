@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,12 +21,14 @@ TRIES = 100
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One decoded sample: uint8 ``(C, H, W)``, its captions and its concept."""
+    """One decoded sample: uint8 ``(C, H, W)``, and its words as in :class:`~diptych.core.types.Sample`."""
 
     id: str
     image_CHW: Tensor
     captions: tuple[str, ...]
     concept: str | None
+    label: int | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Reader:
@@ -44,15 +48,14 @@ class Reader:
         size = len(dataset) * self.channels * preprocess.size[0] * preprocess.size[1]
         self.keeps = size <= AUTO_BYTES if keep == "auto" else bool(keep)
         self._images = torch.empty(shape, dtype=torch.uint8) if self.keeps else None
-        self._words: dict[int, tuple[tuple[str, ...], str | None]] = {}
+        self._items: dict[int, Item] = {}
 
     def read(self, index: int) -> Item:
         """One sample. Raises :class:`BrokenSample`, at once when it was found broken before."""
         if index in self.broken:
             raise BrokenSample(self.dataset.ids[index], self.broken[index])
-        if self._images is not None and index in self._words:
-            captions, concept = self._words[index]
-            return Item(self.dataset.ids[index], self._images[index], captions, concept)
+        if index in self._items:
+            return self._items[index]
         try:
             item = self._load(index)
         except BrokenSample as error:
@@ -60,7 +63,7 @@ class Reader:
             raise
         if self._images is not None:
             self._images[index] = item.image_CHW
-            self._words[index] = (item.captions, item.concept)
+            item = self._items[index] = replace(item, image_CHW=self._images[index])
         return item
 
     def _load(self, index: int) -> Item:
@@ -70,7 +73,7 @@ class Reader:
         image = load_image(sample.image, self.preprocess, keep_alpha=self.channels == 4, reduced=True)
         if image.shape[0] < self.channels:
             image = torch.cat([image, image.new_full((1, *image.shape[1:]), 255)])
-        return Item(sample.id, image, sample.captions, sample.concept)
+        return Item(sample.id, image, sample.captions, sample.concept, sample.label, sample.meta)
 
     def read_or_replace(self, index: int, seed: int, epoch: int) -> Item:
         """One sample, or, where it is broken, another one drawn from (seed, epoch, index): the same on every rank.

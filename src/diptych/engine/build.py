@@ -11,8 +11,10 @@ from diptych.core import registry
 from diptych.core.errors import UsageError
 from diptych.core.types import TokenMethod
 from diptych.data.loader import Loader
+from diptych.engine.objective import build_material, entry_of, wants_words
+from diptych.engine.options import options_of
 from diptych.engine.parallel import Ranks
-from diptych.engine.run import Run, options_of
+from diptych.engine.run import Run
 
 
 def build_model(run: Run) -> Any:
@@ -25,7 +27,7 @@ def build_model(run: Run) -> Any:
     from diptych.towers.dual import DualEncoder
     from diptych.towers.presets import preset
 
-    module = registry.find(run.objective.name, "objective").load()
+    module = entry_of(run).load()
     if run.init.from_ is not None:
         from diptych.towers.formats.load import load
 
@@ -52,8 +54,7 @@ def build_tokens(run: Run, device: torch.device) -> TokenMethod | None:
     """The run's token method, or None."""
     if run.tokens is None:
         return None
-    module = registry.find(run.tokens.name, "tokens").load()
-    return getattr(module, run.tokens.name)(**options_of("tokens", run.tokens), device=device)
+    return registry.find(run.tokens.name, "tokens").function(**options_of("tokens", run.tokens), device=device)
 
 
 def open_data(run: Run) -> Any:
@@ -89,7 +90,8 @@ def build_loader(run: Run, dataset: Any, model: Any, ranks: Ranks) -> Loader:
         world=ranks.world,
         augment=run.data.augment,
         workers=run.data.workers,
-        caption=run.data.caption,
+        caption=run.data.caption if wants_words(run) else "none",
         crop_text=False,
         max_broken=run.data.max_broken,
+        material=build_material(run),
     )

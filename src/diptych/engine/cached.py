@@ -50,7 +50,7 @@ def _leaves(parts: Sequence[Encoded]) -> Encoded:
     """Rows of all parts as leaves that collect their gradient."""
 
     def leaf(tensor: Tensor) -> Tensor:
-        return tensor.detach().requires_grad_()
+        return tensor.detach().requires_grad_(tensor.is_floating_point())
 
     bias = parts[0].bias
     return Encoded(

@@ -8,8 +8,8 @@ Shapes: B rows, U different captions, L text length, W a tower's width, D the jo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,8 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diptych.core.types import Batch, TokenMethod
+from diptych.engine.objective import Objective
+from diptych.towers.see import See
 
 GROUP_COST = 32  # tokens' worth of time that one more pass over the text tower's weights and gradients takes on a CPU
+PAIRS_ONLY = Objective("none", nn.Identity())
 CACHE_BYTES = 1 << 28  # frozen-text rows kept at most: 256 MiB, 175,000 captions of width 384
 
 
@@ -30,11 +33,13 @@ class Inputs:
         image_BCHW: uint8 RGB.
         text_U: token ids (U, L), or pooled rows (U, W) of a frozen text tower.
         index_B: which row of ``text_U`` belongs to each image.
+        extra: the loader's further material; texts in it are ids, or pooled rows of a frozen text tower.
     """
 
     image_BCHW: Tensor
     text_U: Tensor
     index_B: Tensor
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,34 +161,67 @@ class Encoder(nn.Module):
     Args:
         model: a dual encoder.
         tokens: a token method for training, or None.
-        taps: what the objective's card asks for, by name.
+        objective: says which rows and taps are wanted, and computes further rows by its ``rows``.
         frozen_text: the text tower never changes, so that ``Inputs.text_U`` holds its pooled rows.
         bf16: compute in bfloat16 by autocast.
+        draw: random numbers of the objective, seeded by the step.
 
     Attributes:
         grouped: encode captions in groups of like length, which pays on a CPU.
+        ema, teacher: the model's average and its first state, where they are needed.
+        progress: share of the budget that is spent.
     """
 
     def __init__(
-        self, model: Any, tokens: TokenMethod | None = None, taps: Set[str] = frozenset(), frozen_text: bool = False, bf16: bool = False
+        self,
+        model: Any,
+        tokens: TokenMethod | None = None,
+        objective: Objective = PAIRS_ONLY,
+        frozen_text: bool = False,
+        bf16: bool = False,
+        draw: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.model, self.tokens, self.frozen_text, self.bf16 = model, tokens, frozen_text, bf16
-        self.grouped = False
-        self.image_taps = frozenset(tap for tap in taps if tap.startswith("image."))
-        self.text_taps = frozenset(tap for tap in taps if tap.startswith("text."))
+        self.grouped, self.progress = False, 0.0
+        self.draw = torch.Generator(model.device) if draw is None else draw
+        # Held in a tuple: neither the objective's heads nor the copies are parameters of what ranks wrap.
+        self._aside: tuple[Objective, Any, Any] = (objective, None, None)
+        self.image_taps = frozenset(tap for tap in objective.taps if tap.startswith("image."))
+        self.text_taps = frozenset(tap for tap in objective.taps if tap.startswith("text."))
 
-    def forward(self, image_BCHW: Tensor, text_U: Tensor, index_B: Tensor) -> Encoded:
+    def beside(self, ema: Any, teacher: Any) -> None:
+        """Give the copies of the model that the objective or the token method looks at."""
+        self._aside = (self._aside[0], ema, teacher)
+
+    def forward(self, image_BCHW: Tensor, text_U: Tensor, index_B: Tensor, extra: Mapping[str, Tensor] | None = None) -> Encoded:
+        objective, ema, teacher = self._aside
+        none_B1 = torch.zeros(len(image_BCHW), 1, device=image_BCHW.device)
+        text_BL = None if self.frozen_text or not text_U.numel() else text_U[index_B]
+        see = See(self.model, image_BCHW, text_BL, self.draw, extra or {}, {}, none_B1, none_B1, ema, teacher, self.tokens)
+        see = replace(see, progress=self.progress, frozen_text=self.frozen_text)
+        taps: dict[str, Tensor] = {}
         with torch.autocast(image_BCHW.device.type, torch.bfloat16, enabled=self.bf16):
-            image_BD, taps = self._image(image_BCHW)
-            text_UD, text_taps = self._text(text_U)
-        taps |= {name: value[index_B] for name, value in text_taps.items()}
-        return Encoded(image_BD.float(), text_UD.float()[index_B], self.model.scale, self.model.bias, taps)
+            if (look := getattr(self.tokens, "look", None)) is not None:
+                look(see)
+            if "image" in objective.uses:
+                image_BD, taps = self._image(image_BCHW)
+                see = replace(see, image_BD=image_BD.float())
+            if "text" in objective.uses:
+                text_UD, text_taps = self._text(text_U)
+                taps |= {name: value[index_B] for name, value in text_taps.items()}
+                see = replace(see, text_BD=text_UD.float()[index_B])
+            if objective.rows is not None:
+                taps = {name: _wide(value) for name, value in objective.rows(replace(see, taps=taps)).items()}
+        return Encoded(see.image_BD, see.text_BD, self.model.scale, self.model.bias, taps)  # type: ignore[arg-type]
 
     def _image(self, image_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         model = self.model
-        pooled_BW, taps = model.image(model.normalise(image_BCHW), tokens=self.tokens, taps=self.image_taps)
-        return F.normalize(model.image_projection(pooled_BW), dim=-1), dict(taps)
+        pooled_BW, taps = model.image(model.normalise(image_BCHW), tokens=self.tokens, taps=self.image_taps - {"image.pooled"})
+        taps = dict(taps)
+        if "image.pooled" in self.image_taps:
+            taps["image.pooled"] = pooled_BW
+        return F.normalize(model.image_projection(pooled_BW), dim=-1), taps
 
     def _text(self, text_U: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         pooled_UW, taps = (text_U, {}) if self.frozen_text else self._pooled(text_U)
@@ -202,11 +240,33 @@ class Encoder(nn.Module):
         return torch.cat(pooled)[torch.cat(groups).argsort()], {}
 
 
-def inputs_of(batch: Batch, model: Any, cache: TextCache | None, device: torch.device) -> Inputs:
-    """A CPU batch (or a part) on the device, its captions cropped, made unique and, where frozen, already encoded."""
-    unique_UL, index_B = unique_rows(batch.text_BL)
-    if cache is not None:
-        text_U = cache(unique_UL, device)
-    else:
-        text_U = (crop(unique_UL, model.text.pad_id) if model.text.crops else unique_UL).to(device, non_blocking=True)
-    return Inputs(batch.image_BCHW.to(device, non_blocking=True), text_U, index_B.to(device, non_blocking=True))
+def _wide(value: Tensor) -> Tensor:
+    """float32 where autocast made it narrower."""
+    return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+
+
+def inputs_of(batch: Batch, model: Any, cache: TextCache | None, device: torch.device, text: bool = True, crops: bool = True) -> Inputs:
+    """A CPU batch (or a part) on the device, its captions cropped, made unique and, where frozen, already encoded.
+
+    Args:
+        text: whether the captions' rows are wanted.
+        crops: whether texts may be cropped to the longest of the part.
+    """
+
+    def ready(ids_UL: Tensor) -> Tensor:
+        if cache is not None:
+            return cache(ids_UL, device)
+        return (crop(ids_UL, model.text.pad_id) if crops and model.text.crops else ids_UL).to(device, non_blocking=True)
+
+    unique_UL, index_B = unique_rows(batch.text_BL) if text else (batch.text_BL[:0], torch.zeros(len(batch), dtype=torch.long))
+    extra = {}
+    for name, value in batch.extra.items():
+        if name.startswith("text."):
+            flat = value.flatten(0, -2)
+            again_UL, again_B = unique_rows(flat) if cache is not None else (flat, None)
+            rows = ready(again_UL)
+            extra[name] = (rows if again_B is None else rows[again_B.to(device)]).unflatten(0, value.shape[:-1])
+        else:
+            extra[name] = value.to(device, non_blocking=True)
+    text_U = ready(unique_UL) if text else unique_UL.to(device)
+    return Inputs(batch.image_BCHW.to(device, non_blocking=True), text_U, index_B.to(device, non_blocking=True), extra)

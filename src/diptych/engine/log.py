@@ -75,7 +75,8 @@ class Screen:
 
     def show(self, row: Event, progress: float, left: float | None) -> None:
         """One logged step: loss against chance, images a second, time left."""
-        line = f"loss {row['loss']:.3f} (chance {row['chance']:.3f})  {row['images_per_s']:,.0f} images/s  {time_left(left)} left"
+        beside = "" if row["chance"] is None else f" (chance {row['chance']:.3f})"
+        line = f"loss {row['loss']:.3f}{beside}  {row['images_per_s']:,.0f} images/s  {time_left(left)} left"
         if self._bar:
             self._bar.update(self._task, completed=progress, line=line)
         elif self.shown and (time.monotonic() - self._last >= PLAIN_EVERY or progress >= 1.0):

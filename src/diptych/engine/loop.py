@@ -20,6 +20,7 @@ from diptych.engine.build import build_loader, build_model, build_tokens, open_d
 from diptych.engine.checkpoint import Checkpoints
 from diptych.engine.finite import explain
 from diptych.engine.log import Listener, Log, Screen
+from diptych.engine.objective import entry_of
 from diptych.engine.parallel import Ranks
 from diptych.engine.run import Run
 from diptych.engine.state import Meter, State, plain_model, restore, snapshot
@@ -75,9 +76,9 @@ def train(
         _claim(folder, run)
     ranks.barrier()
     dataset = open_data(run) if dataset is None else dataset
-    model = build_model(run) if model is None else with_bias(model, _objective_module(run))
+    model = build_model(run) if model is None else with_bias(model, entry_of(run).load())
     model.to(ranks.device)
-    freeze(model, run.init)
+    freeze(model, run.init.frozen)
     with torch.random.fork_rng(), build_loader(run, dataset, model, ranks) as loader:
         stepper = Stepper(run, model, ranks, build_tokens(run, ranks.device))
         ema = optim.Ema(model, run.optim.ema) if run.optim.ema is not None else None
@@ -102,7 +103,7 @@ def _until_spent(
 ) -> None:
     """Steps, with what happens between them. A step's finiteness is read one step later on an accelerator, without a stall."""
     run, budget, ranks = state.run, state.budget, state.stepper.ranks
-    meter = Meter(run.data.batch, state.stepper.objective.load().chance(run.data.batch))
+    meter = Meter(run.data.batch, entry_of(run).load().chance(run.data.batch))
     unchecked: deque[tuple[int, Batch, Stepped]] = deque()
     lag = 0 if ranks.device.type == "cpu" else 1
 
@@ -118,7 +119,7 @@ def _until_spent(
     while not ended:
         batch = next(state.loader)
         lr = optim.rate(run.optim, budget.progress, budget.step_share)
-        stepped = state.stepper(batch, budget.step, lr)
+        stepped = state.stepper(batch, budget.step, lr, budget.progress)
         unchecked.append((budget.step, batch, stepped))
         _check(state, unchecked, lag, checkpoints)
         if state.ema:
@@ -190,12 +191,6 @@ def _finish(state: State, checkpoints: Checkpoints, folder: Path) -> Any:
         save(model, folder / "model")
     state.stepper.ranks.barrier()
     return model
-
-
-def _objective_module(run: Run) -> Any:
-    from diptych.core import registry
-
-    return registry.find(run.objective.name, "objective").load()
 
 
 def _claim(folder: Path, run: Run) -> None:

@@ -10,8 +10,8 @@ of a gather sums over ranks what they ask of this rank's rows; the average then 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from diptych.core.errors import DiptychError
-from diptych.core.registry import Entry
 from diptych.core.types import Loss, Pairs
 
 BYTES_PER_PARAMETER = 16  # float32 weight, gradient and AdamW's two moments
@@ -122,17 +121,15 @@ class _Shift(torch.autograd.Function):
         return _shift(grad.contiguous(), ctx.ranks, 1), None
 
 
-def _ring(function: Any, options: Mapping[str, Any], rows: Pairs, ranks: Ranks) -> Loss:
+def _ring(function: Callable[[Pairs], Loss], rows: Pairs, ranks: Ranks) -> Loss:
     """Sum a blockwise objective over the ranks' blocks; only one B × B block of logits is alive at a time."""
     width = rows.image_BD.shape[1]
     block_BD, concept_B = torch.cat([rows.image_BD, rows.text_BD], dim=1), rows.concept_B
     n, totals = len(rows.image_BD), {}
 
     def terms(image_BD: Tensor, text_BD: Tensor, block_BD: Tensor, scale: Tensor, bias: Tensor, concept_B: Tensor, offset: int) -> Any:
-        pairs = Pairs(
-            image_BD, text_BD, block_BD[:, :width], block_BD[:, width:], offset, scale, bias, rows.concept_B, concept_B, rows.taps
-        )
-        loss = function(pairs, **options)
+        block = {"image_ND": block_BD[:, :width], "text_ND": block_BD[:, width:], "concept_N": concept_B, "offset": offset}
+        loss = function(replace(rows, image_BD=image_BD, text_BD=text_BD, scale=scale, bias=bias, **block))
         return loss.total, dict(loss.terms)
 
     total = rows.scale.new_zeros(())
@@ -150,34 +147,39 @@ def _ring(function: Any, options: Mapping[str, Any], rows: Pairs, ranks: Ranks) 
 
 
 def contrast(
-    entry: Entry,
-    options: Mapping[str, Any],
-    image_BD: Tensor,
-    text_BD: Tensor,
-    scale: Tensor,
-    bias: Tensor | None,
-    concept_B: Tensor,
-    taps: Mapping[str, Tensor],
-    ranks: Ranks,
+    function: Callable[[Pairs], Loss], rows: Pairs, ranks: Ranks, *, blockwise: bool = False, columns: Set[str] = frozenset()
 ) -> Loss:
     """The objective of this rank's rows against the columns of all ranks, gathered or round the ring.
 
     Args:
-        entry: the objective, as the registry found it.
-        image_BD, text_BD, concept_B: this rank's rows; concept numbers must mean the same on every rank.
+        function: the objective.
+        rows: this rank alone: its rows are the columns too. Concept numbers must mean the same on every rank.
+        blockwise: the value is a plain sum over blocks of columns.
+        columns: names in ``rows.taps`` whose rows of all ranks the objective wants.
     """
-    module = entry.load()
-    function = getattr(module, entry.id)
-    rows = Pairs(image_BD, text_BD, image_BD, text_BD, 0, scale, bias, concept_B, concept_B, taps)
     if ranks.world == 1:
-        return function(rows, **options)
-    if module.CARD.blockwise:
-        return _ring(function, options, rows, ranks)
-    columns_ND = gather(torch.cat([image_BD, text_BD], dim=1), ranks)
-    image_ND, text_ND = columns_ND.split(image_BD.shape[1], dim=1)
-    concept_N = gather(concept_B, ranks)
-    offset = ranks.rank * len(image_BD)
-    return function(Pairs(image_BD, text_BD, image_ND, text_ND, offset, scale, bias, concept_B, concept_N, taps), **options)
+        return function(replace(rows, columns={name: rows.taps[name] for name in columns}))
+    if blockwise:
+        return _ring(function, rows, ranks)
+    columns_ND = gather(torch.cat([rows.image_BD, rows.text_BD], dim=1), ranks)
+    image_ND, text_ND = columns_ND.split(rows.image_BD.shape[1], dim=1)
+    return function(
+        replace(
+            rows,
+            image_ND=image_ND,
+            text_ND=text_ND,
+            concept_N=gather(rows.concept_B, ranks),
+            offset=ranks.rank * len(rows.image_BD),
+            columns={name: gather(rows.taps[name], ranks) for name in sorted(columns)},
+        )
+    )
+
+
+def average_gradients(module: nn.Module, ranks: Ranks) -> None:
+    """The mean over ranks of the gradients of a module that is not wrapped; a rank without one counts as zero."""
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            parameter.grad = ranks.mean(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
 
 
 def strategy(parameters: int, device_bytes: int) -> str:
@@ -204,11 +206,18 @@ def average_scalars(module: nn.Module, ranks: Ranks) -> None:
             parameter.grad = ranks.mean(parameter.grad)
 
 
-def wrap(module: nn.Module, blocks: list[nn.Module], ranks: Ranks, how: str | None = None, aside: Iterable[nn.Parameter] = ()) -> nn.Module:
+def wrap(
+    module: nn.Module,
+    blocks: list[nn.Module],
+    ranks: Ranks,
+    how: str | None = None,
+    aside: Iterable[nn.Parameter] = (),
+    partial: bool = False,
+) -> nn.Module:
     """Make ``module`` average (and, where too large, shard) its gradients over ranks; itself on one rank.
 
     Args:
-        module: what is called in a step; all its trainable parameters must take part in each call.
+        module: what is called in a step; all its trainable parameters must take part in each call, unless ``partial``.
         blocks: the repeated blocks, each sharded as a unit of its own.
         how: ``"replicate"`` or ``"shard"`` instead of the rule; for tests.
         aside: parameters that are used outside of ``module``'s forward and never trained; every rank keeps them whole.
@@ -232,4 +241,6 @@ def wrap(module: nn.Module, blocks: list[nn.Module], ranks: Ranks, how: str | No
         return fully_shard(module, mesh=mesh, ignored_params=scalars(module) | set(aside))  # type: ignore[return-value]
     from torch.nn.parallel import DistributedDataParallel
 
-    return DistributedDataParallel(module, device_ids=None if ranks.device.type == "cpu" else [ranks.device.index])
+    return DistributedDataParallel(
+        module, device_ids=None if ranks.device.type == "cpu" else [ranks.device.index], find_unused_parameters=partial
+    )

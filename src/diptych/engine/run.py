@@ -9,9 +9,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from diptych.core import registry
-from diptych.core.errors import UsageError, nearest
+from diptych.core.errors import UsageError
 from diptych.data.augment import Augment
+from diptych.engine.options import check_keys, check_options
 
 
 class Part(BaseModel):
@@ -55,6 +55,13 @@ class InitConfig(Part):
         return frozenset(self.freeze) | frozenset(by_tune)
 
 
+class RewriteConfig(Part):
+    """Which rewriter of captions, by the id of its card, and its options."""
+
+    name: str
+    options: Mapping[str, Any] = Field(default_factory=dict)
+
+
 class DataConfig(Part):
     """The pairs and how they become batches.
 
@@ -67,6 +74,8 @@ class DataConfig(Part):
         augment: how images are varied (see :class:`diptych.data.augment.Augment`); nothing by default.
         caption: ``"random"`` picks one of a sample's captions each time, ``"first"`` the first, ``"all"`` makes every caption
             a row of its own.
+        views: how the further views of a picture are varied that the objective asks for; None takes those of its paper.
+        rewrite: what takes the place of each caption (a method of the family ``captions``); None leaves them.
         val: path of validation data, where it is not part of the data set.
         max_broken: share of unreadable samples above which the run stops.
         workers: decoding threads of each rank, some batches ahead; 0 decodes between steps.
@@ -78,6 +87,8 @@ class DataConfig(Part):
     micro: int | None = Field(default=None, ge=1)
     augment: Augment = Augment()
     caption: Literal["random", "first", "all"] = "random"
+    views: tuple[Augment, ...] | None = None
+    rewrite: RewriteConfig | None = None
     val: str | None = None
     max_broken: float = Field(default=0.05, ge=0.0, le=1.0)
     workers: int = Field(default=2, ge=0)
@@ -191,7 +202,7 @@ class Run(Part):
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Run:
         """A run out of plain values; an unknown key or a bad value is a :class:`UsageError` that names it."""
-        _check_keys(Run, values, "")
+        check_keys(Run, values, "", _PARTS)
         try:
             run = Run.model_validate(values)
         except ValidationError as error:
@@ -199,9 +210,11 @@ class Run(Part):
             where = ".".join(map(str, first["loc"])) or "run"
             reason = first["msg"].removeprefix("Value error, ")
             raise UsageError(f"setting {where}", f"{reason} (it was {first['input']!r})", f"Mend {where}") from error
-        _check_options("objective", run.objective.name, run.objective.options)
+        check_options("objective", run.objective.name, run.objective.options)
         if run.tokens is not None:
-            _check_options("tokens", run.tokens.name, run.tokens.options)
+            check_options("tokens", run.tokens.name, run.tokens.options)
+        if run.data.rewrite is not None:
+            check_options("captions", run.data.rewrite.name, run.data.rewrite.options)
         return run
 
     @staticmethod
@@ -251,40 +264,14 @@ class Run(Part):
 _EXCLUSIVE = {"budget": ("steps", "samples", "epochs", "seconds"), "init": ("preset", "from_")}
 
 
-def _check_keys(model: type[BaseModel], values: Mapping[str, Any], prefix: str) -> None:
-    """A :class:`UsageError` with the nearest name for the first key that ``model`` does not have, at any depth."""
-    for key, value in values.items():
-        if key not in model.model_fields:
-            raise UsageError(f"setting {prefix + str(key)!r}", "no such setting", nearest(str(key), model.model_fields))
-        inner = _PARTS.get(f"{prefix}{key}")
-        if inner is not None and isinstance(value, Mapping):
-            _check_keys(inner, value, f"{prefix}{key}.")
-
-
 _PARTS: dict[str, type[BaseModel]] = {
     "init": InitConfig,
     "data": DataConfig,
     "data.augment": Augment,
+    "data.rewrite": RewriteConfig,
     "objective": ObjectiveConfig,
     "tokens": TokensConfig,
     "optim": OptimConfig,
     "budget": BudgetConfig,
     "save": SaveConfig,
 }
-
-
-def _check_options(family: str, identity: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a method, checked against the ``Options`` of its file. Raises :class:`UsageError`."""
-    model = registry.find(identity, family).load().Options
-    _check_keys(model, options, f"{family}.options.")
-    try:
-        return model.model_validate(dict(options)).model_dump()
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = f"{family}.options.{'.'.join(map(str, first['loc']))}"
-        raise UsageError(f"setting {where}", f"{first['msg']} (it was {first['input']!r})", f"Mend {where}") from error
-
-
-def options_of(family: str, config: ObjectiveConfig | TokensConfig) -> dict[str, Any]:
-    """All options of the method that ``config`` names, defaults filled in."""
-    return _check_options(family, config.name, config.options)

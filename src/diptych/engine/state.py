@@ -61,8 +61,9 @@ class State:
 
     @property
     def names(self) -> dict[int, str]:
-        """Parameter names by ``id``."""
-        return {id(p): name for name, p in self.stepper.model.named_parameters()}
+        """Parameter names by ``id``, those of the objective's heads too."""
+        heads = {id(p): f"objective.{name}" for name, p in self.stepper.objective.method.named_parameters()}
+        return heads | {id(p): name for name, p in self.stepper.model.named_parameters()}
 
 
 def snapshot(state: State, weights_only: bool = False) -> Snapshot:
@@ -73,6 +74,10 @@ def snapshot(state: State, weights_only: bool = False) -> Snapshot:
     if weights_only:
         return Snapshot(tensors, facts)
     tensors["optimizer"] = optimizer_tensors(state.stepper.optimizer, state.names)
+    if heads := state.stepper.objective.method.state_dict():
+        tensors["objective"] = {name: whole(value) for name, value in heads.items()}
+    if state.stepper.follower:
+        tensors["follower"] = {name: whole(value) for name, value in state.stepper.follower.average.items()}
     if state.ema:
         tensors["ema"] = {name: whole(value) for name, value in state.ema.average.items()}
         facts["ema_updates"] = state.ema.updates
@@ -106,6 +111,9 @@ def restore(checkpoints: Checkpoints, state: State) -> State:
         )
     put_all(model, saved.tensors["model"], str(checkpoints.folder))
     put_optimizer(state.stepper.optimizer, state.names, saved.tensors["optimizer"])
+    put_all(state.stepper.objective.method, saved.tensors.get("objective", {}), str(checkpoints.folder))
+    if state.stepper.follower:
+        put_all(state.stepper.follower.copy, saved.tensors["follower"], str(checkpoints.folder))
     if state.ema:
         for name, value in saved.tensors["ema"].items():
             put(state.ema.average[name], value)
@@ -133,7 +141,7 @@ def plain_model(state: State, tensors: Mapping[str, Tensor] | None = None) -> An
 class Meter:
     """Sums up the steps between two log lines, on the device."""
 
-    def __init__(self, batch: int, chance: float) -> None:
+    def __init__(self, batch: int, chance: float | None) -> None:
         self.batch, self.chance = batch, chance
         self.restart()
 

@@ -8,6 +8,7 @@ from torch import nn
 from toys import Toys, run
 
 from diptych.core.errors import UsageError
+from diptych.core.types import Pairs
 from diptych.engine.build import build_loader, build_model, build_tokens
 from diptych.engine.parallel import Ranks, contrast
 from diptych.engine.step import Stepper, freeze
@@ -21,7 +22,7 @@ def stepper_for(*settings: str, dropout: float = 0.0) -> Stepper:
     if dropout:
         for block in (*model.image.blocks, *model.text.blocks):
             block.mlp.down = nn.Sequential(block.mlp.down, nn.Dropout(dropout))
-    freeze(model, config.init)
+    freeze(model, config.init.frozen)
     return Stepper(config, model, CPU, build_tokens(config, CPU.device))
 
 
@@ -51,7 +52,8 @@ def test_what_is_drawn_is_drawn_again():
 
     rows = [stepper._part(_rows(batch, slice(i * 4, i * 4 + 4)), 3, i)() for i in range(4)]
     image_BD, text_BD = torch.cat([r.image_BD for r in rows]), torch.cat([r.text_BD for r in rows])
-    loss = contrast(stepper.objective, {}, image_BD, text_BD, stepper.model.scale, None, batch.concept_B, {}, CPU)
+    pairs = Pairs(image_BD, text_BD, image_BD, text_BD, 0, stepper.model.scale, None, batch.concept_B, batch.concept_B)
+    loss = contrast(stepper.objective.method, pairs, CPU)
     loss.total.backward()
     torch.testing.assert_close(cached["loss"], loss.total.detach())
     for name, p in stepper.model.named_parameters():

@@ -157,7 +157,7 @@ def _charts(run: RunFolder) -> list[dict[str, Any]]:
     label = "pictures seen" if axis == "samples" else "steps"
     if run.steps:
         loss = svg.Line("loss", [(row[axis], row["loss"]) for row in run.steps])
-        chance = svg.Line("chance", [(row[axis], row["chance"]) for row in run.steps if "chance" in row], "chance")
+        chance = svg.Line("chance", [(row[axis], row["chance"]) for row in run.steps if row.get("chance") is not None], "chance")
         drawn = svg.line_chart([chance, loss], "training loss beside the loss of guessing", label)
         legend = [("one", "training loss"), *([("chance", "guessing, ln(batch)")] if chance.points else [])]
         charts.append({"title": "Loss", "svg": drawn, "legend": legend})
