@@ -1,0 +1,1 @@
+"""Objectives on augmented views of the same picture, one file each."""
