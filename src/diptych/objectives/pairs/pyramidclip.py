@@ -41,6 +41,7 @@ from diptych.core.card import Card
 from diptych.core.types import Loss, Pairs, Words
 from diptych.data.augment import Augment
 from diptych.objectives.parts.contrast import equal, hits, info_nce, similarities
+from diptych.towers.see import See
 
 CARD = Card(
     id="pyramidclip",
@@ -119,7 +120,7 @@ class Method(nn.Module):
         super().__init__()
         self.options = options
 
-    def rows(self, see) -> dict[str, Tensor]:
+    def rows(self, see: See) -> dict[str, Tensor]:
         """Unit rows of the local view and of the summary."""
         return {"local": see.image(see.extra["view.0"], tokens=see.tokens), "short": see.text("short")}
 
