@@ -143,14 +143,18 @@ class VisionTransformer(ImageTower):
             raise UsageError(f"an image of {height}×{width}", f"smaller than one patch of {side}×{side}", "Resize the images")
         x = pixels_BCHW[:, :, : rows * side, : columns * side].reshape(batch, channels, rows, side, columns, side)
         x_BTD = self.patch(x.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, channels * side * side))
-        class_D, patches_TD = self.positions((rows, columns))
+        return self.place(x_BTD, (rows, columns))
+
+    def place(self, x_BTD: Tensor, grid: tuple[int, int]) -> Tokens:
+        """Embedded patches of ``grid`` with positions, behind the prefix tokens, after the pre-norm."""
+        class_D, patches_TD = self.positions(grid)
         parts = [x_BTD + patches_TD]
         if self.config.registers:
-            parts.insert(0, self.registers.expand(batch, -1, -1).to(x_BTD.dtype))
+            parts.insert(0, self.registers.expand(len(x_BTD), -1, -1).to(x_BTD.dtype))
         if class_D is not None:
-            parts.insert(0, (self.class_token + class_D).expand(batch, 1, -1))
+            parts.insert(0, (self.class_token + class_D).expand(len(x_BTD), 1, -1))
         x_BTD = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-        return Tokens(self.norm_pre(x_BTD), prefix=self.prefix, grid=(rows, columns))
+        return Tokens(self.norm_pre(x_BTD), prefix=self.prefix, grid=grid)
 
     def pool(self, tokens: Tokens) -> Tensor:
         """(B, width) by the config's pooling; merged tokens weigh as many patches as they stand for."""
