@@ -21,7 +21,7 @@ def cross_entropy(row, cols, positives, scale) -> float:
 def weights(similarity, history, sample_gamma, pair_gamma) -> tuple[float, float, float]:
     """Weight of the sample, of its raw pair and of its synthetic pair."""
     sample = math.exp(sample_gamma * (similarity[0] - history[0]))
-    if sample >= 1.0:
+    if sample >= 1.0 - 1e-6:
         return 1.0, 1.0, 1.0
     return sample, *(math.exp(pair_gamma * (similarity[k] - history[k])) for k in (1, 2))
 
@@ -49,6 +49,13 @@ def material(n: int, draw: torch.Generator) -> dict[str, torch.Tensor]:
 
 def state(draw: torch.Generator) -> dict[str, torch.Tensor]:
     return {"history": torch.rand(3, generator=draw, dtype=torch.float64) - 0.5}
+
+
+def flat(n: int) -> float:
+    """Rows that tell nothing agree as much as their histories say."""
+    rows = [[1.0, 0.0]] * n
+    taps = {"synthetic": rows, "similarity": [[1.0, 1.0, 1.0]] * n}
+    return reference(rows, rows, list(range(n)), 0.0, 0.0, taps=taps, state={"history": [1.0, 1.0, 1.0]})
 
 
 OPTIONS = [{}, {"sample_gamma": 0.0, "pair_gamma": 0.0}, {"sample_gamma": 1.0, "pair_gamma": 3.0}]

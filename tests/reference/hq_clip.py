@@ -54,4 +54,5 @@ def material(n: int, draw: torch.Generator) -> dict[str, torch.Tensor]:
     }
 
 
+STOPPED = frozenset({"tags"})  # numbers of classes
 OPTIONS = [{}, {"negative_weight": 0.0}, {"tag_weight": 0.0, "negative_weight": 2.0}]

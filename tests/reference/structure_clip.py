@@ -27,8 +27,7 @@ def reference(image, text, concept, scale, bias, *, taps, margin=0.2, weight=5.0
     """All rows of all ranks as lists; returns the scalar loss. A common bias cancels in the softmax."""
     loss = (contrast(image, text, concept, scale) + contrast(text, image, concept, scale)) / 2
     for u, v, n, (there,) in zip(image, text, taps["swapped"], taps["has_swap"], strict=True):
-        if there:
-            loss += weight * max(0.0, margin - dot(u, v) + dot(u, n)) / len(image)
+        loss += weight * there * max(0.0, margin - dot(u, v) + dot(u, n)) / len(image)
     return loss
 
 

@@ -12,7 +12,7 @@ With similarities S, their histories H (momentum averages over steps of the mean
 
     sample[i] = min(1, exp(gamma_sample * (S[i].raw_synthetic - H.raw_synthetic)))
     for caption in (raw, synthetic):
-        pair[i] = exp(gamma_pair * (S[i].image_caption - H.image_caption)) if sample[i] < 1 else 1
+        pair[i] = exp(gamma_pair * (S[i].image_caption - H.image_caption)) if sample[i] < 1 else 1    # to within rounding, 1e-6
         loss[i] += sample[i] * pair[i] * (cross_entropy(image i to captions) + cross_entropy(caption i to images)) / 2
 
 The weights have no gradient. Rows of an equal concept are positives of one another, as in ``clip``. The paper leaves open where a history
@@ -44,6 +44,7 @@ CARD = Card(
     claim="state of the art in zero-shot retrieval and linear probes, at several scales of models and data",
     published="abstract",
 )
+ROUNDING = 1e-6
 COLUMNS = frozenset({"synthetic", "similarity"})
 
 
@@ -83,7 +84,7 @@ def gates(similarity_B3: Tensor, history_3: Tensor, sample_gamma: float, pair_ga
     """Weights of the samples (B,) and of the raw and synthetic pairs (B, 2)."""
     apart_B3 = similarity_B3 - history_3.to(similarity_B3.dtype)
     sample_B = (sample_gamma * apart_B3[:, 0]).exp().clamp(max=1.0)
-    pair_B2 = torch.where(sample_B[:, None] < 1.0, (pair_gamma * apart_B3[:, 1:]).exp(), 1.0)
+    pair_B2 = torch.where(sample_B[:, None] < 1.0 - ROUNDING, (pair_gamma * apart_B3[:, 1:]).exp(), 1.0)
     return sample_B, pair_B2
 
 
