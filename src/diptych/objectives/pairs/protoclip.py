@@ -146,30 +146,28 @@ class Method(nn.Module):
 
     def __init__(self, model: DualEncoder, options: Options) -> None:
         super().__init__()
-        self.options, self.taught = options, options.external > 0.0
-        if self.taught and any(p.requires_grad for p in model.text.parameters()):
-            raise UsageError(
-                "objective.options.external", "the teacher is the text tower, which is trained", "Freeze it: init.frozen=[text]"
-            )
+        self.options, taught = options, options.external > 0.0
+        if taught and any(p.requires_grad for p in model.text.parameters()):
+            raise UsageError("objective.options.external", "the teacher is the text tower, which is trained", "Set init.freeze=[text]")
         wide = model.embed_dim
         self.heads = nn.ModuleDict({name: mlp((wide, options.hidden, options.width), norm="batch") for name in STUDENTS})
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        widths = dict.fromkeys(STUDENTS, options.width) | ({"external": wide} if self.taught else {})
+        widths = dict.fromkeys(STUDENTS, options.width) | ({"external": wide} if taught else {})
         self.episodes = Episodes(widths, STUDENTS, options.clusters, options.episode, options.steps)
 
     def rows(self, see: See) -> dict[str, Tensor]:
-        """Unit rows of the heads and their scale; with a teacher, its rows."""
-        made = {f"proto.{name}": F.normalize(self.heads[name](row), dim=1) for name, row in _unit(see).items()}
-        made["proto.scale"] = self.log_scale.exp().clamp(max=MAX_SCALE).expand(len(see.image_BCHW))
-        return made | ({"proto.external": _unit(see)["text"].detach()} if self.taught else {})
+        """Unit rows of the heads and their scale; what a teacher would say."""
+        assert see.image_BD is not None
+        assert see.text_BD is not None
+        rows = {"image": see.image_BD, "text": see.text_BD}
+        made = {f"proto.{name}": F.normalize(self.heads[name](row), dim=1) for name, row in rows.items()}
+        return made | {
+            "proto.scale": self.log_scale.exp().clamp(max=MAX_SCALE).expand(len(see.image_BCHW)),
+            "proto.external": see.text_BD.detach(),
+        }
 
     def forward(self, pairs: Pairs) -> Loss:
         """The loss with the prototypes of the last episode; then the batch is kept, and all clustered when the episode is full."""
         loss = protoclip(replace(pairs, state={**pairs.state, **self.episodes.state()}), **self.options.model_dump(include=LOSS))
-        self.episodes.keep({name.removeprefix("proto."): rows for name, rows in pairs.columns.items()})
+        self.episodes.keep({kind: pairs.columns[f"proto.{kind}"] for kind in self.episodes.kinds})
         return loss
-
-
-def _unit(see: See) -> dict[str, Tensor]:
-    """The towers' unit rows by name."""
-    return {name: row for name, row in zip(STUDENTS, (see.image_BD, see.text_BD), strict=True) if row is not None}
