@@ -17,12 +17,15 @@ def compact(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def write(path: Path, rows: Iterable[Row]) -> None:
-    """Write ``(key, WebP bytes, fields)`` rows as one tar: fixed owner, mode and time, ustar headers, no padding to 10 KiB."""
+def write(path: Path, rows: Iterable[Row], kind: str = "webp") -> None:
+    """Write ``(key, bytes of a picture, fields)`` rows as one tar: fixed owner, mode and time, ustar headers, no padding to 10 KiB.
+
+    ``kind`` is the picture's extension.
+    """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for key, image, fields in rows:
-            for suffix, data in (("webp", image), ("json", compact(fields))):
+            for suffix, data in ((kind, image), ("json", compact(fields))):
                 member = tarfile.TarInfo(f"{key}.{suffix}")
                 member.size, member.mode, member.mtime = len(data), 0o644, 0
                 tar.addfile(member, io.BytesIO(data))
