@@ -260,3 +260,7 @@ def test_unknown_split_and_concept_are_one_clear_line():
         Scenes("train", config=SceneConfig(concepts=("automobil", "dog")))
     with pytest.raises(UsageError, match="Name more concepts"):
         Scenes("train", config=SceneConfig(concepts=("automobile", "dog")))
+    few = [concept.name for concept in pictograms.concepts() if drawings.unseen_colours(concept.id) == {"red"}]
+    names = tuple(name for name in few if label(name) in drawings.things())
+    with pytest.raises(UsageError, match="allow other combinations"):
+        Scenes("train", config=SceneConfig(concepts=names, combinations="unseen", tint=1.0))[0]

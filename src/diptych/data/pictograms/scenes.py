@@ -31,6 +31,7 @@ from diptych.data.sources.base import Dataset, digest
 SPLITS = ("train", "validation", "style", "unseen")
 COUNTS = {"train": 8192, "validation": 512, "style": 1024, "unseen": 512}
 VERSION = "1"
+TRIES = 1000
 
 
 class SceneConfig(BaseModel):
@@ -191,7 +192,9 @@ def _usable(config: SceneConfig, split: str) -> dict[str, list[tuple[int, str]]]
 def _choose(draw: random.Random, config: SceneConfig, rows: Sequence[tuple[int, str]], count: int, tint: bool) -> list[tuple[Named, str]]:
     """``count`` different concepts, each with a drawing and, in a tinted scene, with a colour that no other has."""
     chosen: list[tuple[Named, str]] = []
-    while len(chosen) < count:
+    for _ in range(TRIES):
+        if len(chosen) == count:
+            return chosen
         label, identity = pick(draw, rows)
         if any(named.label == label for named, _ in chosen):
             continue
@@ -204,7 +207,8 @@ def _choose(draw: random.Random, config: SceneConfig, rows: Sequence[tuple[int, 
                 continue
             colour = pick(draw, free)
         chosen.append((Named(label, colour), identity))
-    return chosen
+    why = f"these concepts give no {count} different ones with {config.combinations} colours of their own"
+    raise UsageError("scenes", why, "Name more concepts, or allow other combinations")
 
 
 class Scenes(Dataset):
