@@ -21,3 +21,10 @@ def test_the_page_of_commands_is_up_to_date():
     """When it is not: python scripts/commands_page.py."""
     script = runpy.run_path(str(ROOT / "scripts" / "commands_page.py"))
     assert script["PAGE"].read_text(encoding="utf-8") == script["page"]()
+
+
+def test_the_page_of_claims_is_up_to_date():
+    """When it is not: python scripts/claims_page.py."""
+    script = runpy.run_path(str(ROOT / "scripts" / "claims_page.py"))
+    docs = ROOT / "docs"
+    assert (docs / "claims.md").read_text(encoding="utf-8") == script["page"](docs / "claims.jsonl")

@@ -43,7 +43,8 @@ def test_a_card_read_from_its_syntax_tree_is_the_card():
 def test_measured_claims_are_joined(tmp_path, monkeypatch):
     line = {"id": "alip", "effect": 0.031, "interval": [0.012, 0.05], "seeds": 5, "command": "python -m x", "more": 1}
     file = tmp_path / "claims.jsonl"
-    file.write_text(json.dumps({**line, "effect": 0.0}) + "\n" + json.dumps(line) + "\n")
+    other = {**line, "effect": 0.0, "primary": False}
+    file.write_text("".join(json.dumps(row) + "\n" for row in ({**line, "primary": True}, other)))
     monkeypatch.setattr(module, "claims_file", lambda: file)
     rows = {row["id"]: row for row in module.catalogue()}
     assert rows["alip"]["measured"] == {"effect": 0.031, "interval": [0.012, 0.05], "seeds": 5, "command": "python -m x"}

@@ -48,11 +48,12 @@ def claims_file() -> Path | None:
 
 
 def measured(path: Path | None) -> dict[str, dict[str, Any]]:
-    """By method id: ``{"effect", "interval", "seeds", "command"}``; the last line of an id counts. Empty without a file."""
+    """By method id: ``{"effect", "interval", "seeds", "command"}`` of its primary metric. Empty without a file."""
     found: dict[str, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path else ():
         row = json.loads(line)
-        found[row["id"]] = {key: row[key] for key in MEASURED_KEYS}
+        if row.get("primary", True):
+            found[row["id"]] = {key: row[key] for key in MEASURED_KEYS}
     return found
 
 
