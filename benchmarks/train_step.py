@@ -68,7 +68,7 @@ def settings(batch: int, half: bool) -> Run:
         "precision": "off",
     }
     if half:
-        values["tokens"] = {"name": "random_mask", "options": {"ratio": 0.5}}
+        values["tokens"] = {"name": "random-mask", "options": {"ratio": 0.5}}
     return Run.from_dict(values)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from diptych.core import registry
 from diptych.core.rng import generator
-from diptych.core.types import Tokens
+from diptych.core.types import Middle, MiddleMethod, Tokens
 from diptych.towers.presets import preset
 
 IDS = [entry.id for entry in registry.entries() if entry.family == "tokens"]
@@ -19,10 +20,23 @@ RATIOS = (0.25, 0.5, 0.75)
 
 
 def method(identity: str, ratio: float, seed: int = 0) -> Any:
-    made = getattr(registry.find(identity, "tokens").load(), identity)(ratio=ratio)
+    made = registry.find(identity, "tokens").function(ratio=ratio)
     if hasattr(made, "generator"):
         made.generator.manual_seed(seed)
     return made
+
+
+def looking(made: Any, model: Any, pixels_BCHW: torch.Tensor) -> Any:
+    """The method after its look at the pictures, where it takes one, with ``model`` as its own average."""
+    if hasattr(made, "look"):
+        made.look(SimpleNamespace(ema=model, image_BCHW=pixels_BCHW))
+    return made
+
+
+def towers() -> Any:
+    from diptych.towers.dual import DualEncoder
+
+    return DualEncoder(preset("tiny")).eval()
 
 
 def embedded(batch: int = 3, grid: tuple[int, int] = (4, 6), prefix: int = 1, width: int = 8) -> Tokens:
@@ -31,8 +45,17 @@ def embedded(batch: int = 3, grid: tuple[int, int] = (4, 6), prefix: int = 1, wi
 
 
 def through(made: Any, tokens: Tokens, blocks: int = 3) -> Tokens:
+    """Through the method alone, with random keys and attentions between; methods that look at pictures get the scores at once."""
+    draw = generator(0, "middle")
+    if hasattr(made, "look"):
+        made.score_BHW = torch.rand(len(tokens.x_BTD), *tokens.grid, generator=draw)
     tokens = made.after_embed(tokens)
     for index in range(blocks):
+        if isinstance(made, MiddleMethod) and made.acts(index, blocks):
+            batch, count, _ = tokens.x_BTD.shape
+            keys = torch.randn(batch, count, 4, generator=draw) if "keys" in made.uses else None
+            attention = torch.rand(batch, count, generator=draw) / count if "class_attention" in made.uses else None
+            tokens = made.between(tokens, Middle(index, blocks, keys, attention))
         tokens = made.after_block(index, tokens)
     return tokens
 
@@ -83,20 +106,39 @@ def test_gradients_reach_kept_tokens(identity):
 
 @pytest.mark.parametrize("identity", IDS)
 def test_same_seed_same_tokens_in_a_tower(identity):
-    from diptych.towers.dual import DualEncoder
-
-    model = DualEncoder(preset("tiny")).eval()
+    model = towers()
     pixels = torch.rand(4, 3, 32, 32, generator=generator(0, "pixels"))
-    rows = [model.image_features(pixels, tokens=method(identity, 0.5, seed)) for seed in (1, 1, 2)]
+    rows = [model.image_features(pixels, tokens=looking(method(identity, 0.5, seed), model, pixels)) for seed in (1, 1, 2)]
     assert torch.equal(rows[0], rows[1])
     assert rows[0].shape == (4, 32)
     if hasattr(method(identity, 0.5), "generator"):
         assert not torch.equal(rows[0], rows[2])
 
 
+@pytest.mark.parametrize("identity", IDS)
+def test_no_row_sees_another(identity):
+    """A picture's tokens are the same alone and among others; what is drawn at random aside."""
+    model = towers()
+    pixels = torch.rand(4, 3, 32, 32, generator=generator(0, "pixels"))
+    if hasattr(method(identity, 0.5), "generator"):
+        pytest.skip("draws for the whole batch at once")
+    together = model.image_features(pixels, tokens=looking(method(identity, 0.5), model, pixels))
+    for row in range(4):
+        alone = model.image_features(pixels[row : row + 1], tokens=looking(method(identity, 0.5), model, pixels[row : row + 1]))
+        torch.testing.assert_close(alone[0], together[row], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("identity", IDS)
+def test_ratio_0_leaves_a_tower_as_it_is(identity):
+    model = towers()
+    pixels = torch.rand(4, 3, 32, 32, generator=generator(0, "pixels"))
+    rows = model.image_features(pixels, tokens=looking(method(identity, 0.0), model, pixels))
+    torch.testing.assert_close(rows, model.image_features(pixels), atol=1e-6, rtol=0)
+
+
 def test_flip_keeps_every_patch_equally_often():
     """A share of 1 - ratio of 4,000 images keeps each patch, within five standard deviations."""
-    after = through(method("random_mask", 0.75), embedded(batch=4000, width=1))
+    after = through(method("random-mask", 0.75), embedded(batch=4000, width=1))
     assert after.kept_BT is not None
     counts = torch.bincount(after.kept_BT.flatten(), minlength=24).float()
     assert after.kept_BT.shape[1] == 6
@@ -109,7 +151,7 @@ def test_flip_equals_its_reference(ratio, prefix):
     path = Path(__file__).parents[1] / "reference" / "random_mask.py"
     twin = runpy.run_path(str(path))["reference"]
     before = embedded(prefix=prefix, width=2)
-    after = method("random_mask", ratio, seed=3).after_embed(before)
+    after = method("random-mask", ratio, seed=3).after_embed(before)
     noise = torch.rand(3, 24, generator=torch.Generator().manual_seed(3)).tolist()
     tokens, kept = twin(before.x_BTD.tolist(), prefix, noise, ratio)
     assert after.x_BTD.tolist() == tokens

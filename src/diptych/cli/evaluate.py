@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,14 +28,21 @@ def command(
     protocol: Annotated[list[str], typer.Option("--protocol", help="Only this protocol: zero_shot, retrieval; may repeat.")] = [],  # noqa: B006
     template: Annotated[list[str], typer.Option("--template", help="Prompt with {} for the class name; repeat to average.")] = [],  # noqa: B006
     limit: Annotated[int | None, typer.Option("--limit", min=2, help="At most this many samples of each set, drawn by the seed.")] = None,
+    tokens: Annotated[str | None, typer.Option("--tokens", help="A token method for the pictures, such as tome or pitome.")] = None,
+    settings: Annotated[list[str], typer.Option("--set", help="Option of the token method, such as ratio=0.5; may repeat.")] = [],  # noqa: B006
     seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap and of --limit.")] = 0,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures encoded at a time.")] = 64,
 ) -> None:
     """Measure a model: each number with its interval and its chance level, and a page that shows them."""
     from diptych.evaluate.run import evaluate
 
+    subject: Any = model
+    if tokens is not None or settings:
+        from diptych.cli.thinned import thinned
+
+        subject = thinned(model, tokens, settings)
     records = evaluate(
-        model,
+        subject,
         list(data or EMBEDDED),
         baseline=baseline,
         protocols=protocol or None,

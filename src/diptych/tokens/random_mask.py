@@ -25,7 +25,7 @@ from diptych.core.card import Card
 from diptych.core.types import Tokens
 
 CARD = Card(
-    id="random_mask",
+    id="random-mask",
     name="FLIP",
     family="tokens",
     paper="Scaling Language-Image Pre-Training via Masking, arXiv:2212.00794",
@@ -53,6 +53,7 @@ class RandomMask:
 
     ratio: float
     generator: torch.Generator
+    name: ClassVar[str] = "random-mask"
     embed_only: ClassVar[bool] = True  # nothing happens between blocks, so that the tower may shorten its last one
 
     def after_embed(self, tokens: Tokens) -> Tokens:

@@ -156,11 +156,11 @@ class DualEncoder(nn.Module):
         logits_BN = self.scale * image_BD @ text_ND.T
         return logits_BN if self.bias is None else logits_BN + self.bias
 
-    def encode_image(self, images: Any, batch_size: int = 64, progress: bool = False) -> Tensor:
+    def encode_image(self, images: Any, batch_size: int = 64, progress: bool = False, tokens: TokenMethod | None = None) -> Tensor:
         """Unit rows (N, D), float32 on the CPU, without gradient; see :func:`diptych.towers.encode.encode_image`."""
         from diptych.towers.encode import encode_image
 
-        return encode_image(self, images, batch_size, progress)
+        return encode_image(self, images, batch_size, progress, tokens)
 
     def encode_text(self, texts: str | Iterable[str], batch_size: int = 256, progress: bool = False) -> Tensor:
         """Unit rows (N, D), float32 on the CPU, without gradient; see :func:`diptych.towers.encode.encode_text`."""

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from diptych.core.errors import UsageError
-from diptych.core.types import Preprocess, Sample
+from diptych.core.rng import seed_for
+from diptych.core.types import Preprocess, Sample, TokenMethod
 
 if TYPE_CHECKING:
     from diptych.towers.dual import DualEncoder
@@ -81,23 +82,28 @@ def _batches(count: int, size: int, progress: bool, what: str) -> Iterator[slice
         yield slice(start, min(start + size, count))
 
 
-def encode_image(model: DualEncoder, images: Any, batch_size: int = 64, progress: bool = False) -> Tensor:
+def encode_image(
+    model: DualEncoder, images: Any, batch_size: int = 64, progress: bool = False, tokens: TokenMethod | None = None
+) -> Tensor:
     """Unit rows (N, D) of pictures, float32 on the CPU.
 
     Args:
         images: one picture or a sequence of them, each as :func:`pixels` reads it; or a tensor (N, 3, H, W), uint8 0–255 or
             float 0–1, already at the model's size.
         progress: show a bar.
+        tokens: a token method that needs no training; what it draws is the same at every call.
     """
     items = images if isinstance(images, Tensor) else as_list(images)
     rows: list[Tensor] = []
+    if (draws := getattr(tokens, "generator", None)) is not None:
+        draws.manual_seed(seed_for(0, "tokens"))
     with evaluating(model):
         for part in _batches(len(items), batch_size, progress, "pictures"):
             if isinstance(items, Tensor):
                 batch_BCHW = items[part]
             else:
                 batch_BCHW = torch.stack([pixels(items[index], model.config.preprocess) for index in range(part.start, part.stop)])
-            rows.append(model.image_features(batch_BCHW.to(model.device)).float().cpu())
+            rows.append(model.image_features(batch_BCHW.to(model.device), tokens=tokens).float().cpu())
     return torch.cat(rows) if rows else torch.empty(0, model.embed_dim)
 
 

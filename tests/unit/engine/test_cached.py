@@ -44,7 +44,7 @@ def test_equals_the_whole_batch(settings, micro):
 
 def test_what_is_drawn_is_drawn_again():
     """With dropout and random tokens: the cache against the same parts kept with their graphs."""
-    settings = ("data.micro=4", "tokens.name=random_mask", "tokens.options.ratio=0.5")
+    settings = ("data.micro=4", "tokens.name=random-mask", "tokens.options.ratio=0.5")
     cached = gradients(stepper_for(*settings, dropout=0.3))
     stepper = stepper_for(*settings, dropout=0.3)
     batch = next(build_loader(stepper.run, Toys(), stepper.model, CPU))

@@ -21,7 +21,7 @@ from diptych.engine.loop import TERMINATED, train
 from diptych.towers.formats.load import load
 
 HERE = Path(__file__).parent
-SETTINGS = ("optim.ema=0.9", "data.micro=8", "data.augment.flip=0.5", "data.workers=2", "tokens.name=random_mask", "optim.lr=0.002")
+SETTINGS = ("optim.ema=0.9", "data.micro=8", "data.augment.flip=0.5", "data.workers=2", "tokens.name=random-mask", "optim.lr=0.002")
 FACTS = ("step", "samples", "loss", "lr", "scale", "grad_norm", "image_to_text", "image_accuracy")
 
 

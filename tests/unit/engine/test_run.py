@@ -10,7 +10,7 @@ from diptych.engine.run import Run
 
 
 def test_yaml_gives_the_run_back(tmp_path):
-    one = run("optim.lr=3e-4", "tokens.name=random_mask", "data.augment.flip=0.5", "init.freeze=[text]", "data.micro=4")
+    one = run("optim.lr=3e-4", "tokens.name=random-mask", "data.augment.flip=0.5", "init.freeze=[text]", "data.micro=4")
     (tmp_path / "run.yaml").write_text(one.to_yaml())
     assert Run.from_yaml(tmp_path / "run.yaml") == one
     assert one.optim.lr == 3e-4

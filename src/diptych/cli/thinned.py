@@ -1,0 +1,37 @@
+"""What ``--tokens`` and its ``--set`` mean: a loaded model whose pictures go through a token method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from diptych.core import registry
+from diptych.core.errors import UsageError
+from diptych.engine.options import check_options
+from diptych.towers.formats.load import load
+from diptych.towers.thinned import Thinned
+
+
+def thinned(model: str, tokens: str | None, settings: Sequence[str]) -> Thinned:
+    """The model called ``model`` with the method ``tokens``, its options set by ``NAME=VALUE``.
+
+    Raises:
+        UsageError: options without a method, an unknown method or option, or a method that the model cannot use.
+    """
+    if tokens is None:
+        raise UsageError(f"--set {settings[0]}", "it sets an option of a token method, and none is named", "Add --tokens tome")
+    options: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set {setting!r}", "it has no '='", "Write it as ratio=0.5")
+        try:
+            options[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {setting!r}", "the value is no YAML", "Quote it") from error
+    checked = check_options("tokens", tokens, options)
+    loaded = load(model)
+    told = " ".join([tokens, *(f"{name}={value}" for name, value in options.items())])
+    return Thinned(loaded, registry.find(tokens, "tokens").function(**checked, device=loaded.device), told)
