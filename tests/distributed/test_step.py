@@ -45,6 +45,7 @@ CASES = {
     "siglip, gradient cache": ("objective.name=siglip", "data.micro=2"),
     "frozen text": ("init.freeze=[text]",),
     "everything but the projections frozen": ("init.tune=heads",),
+    "towers that share weights": ("init.preset=ms-clip-tiny",),
 }
 
 

@@ -146,7 +146,7 @@ class Checkpoints:
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Trained parameters and all persistent buffers, on the CPU; whole ones, also of a sharded model (every rank must ask)."""
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    parameters = {name for name, _ in model.named_parameters()}
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}  # a shared one is written by its first name alone
     kept = {name: value for name, value in model.state_dict().items() if name in trained or name not in parameters}
     return {name: whole(value) for name, value in kept.items()}
 

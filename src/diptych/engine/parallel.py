@@ -10,6 +10,7 @@ of a gather sums over ranks what they ask of this rank's rows; the average then 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, replace
 from typing import Any
@@ -236,8 +237,10 @@ def wrap(
         from torch.distributed.fsdp import fully_shard
 
         mesh = init_device_mesh(ranks.device.type, (ranks.world,))
+        owners = Counter(p for block in blocks for p in block.parameters())
         for block in blocks:
-            fully_shard(block, mesh=mesh)
+            if all(owners[p] == 1 for p in block.parameters()):  # blocks that share weights are gathered with the whole
+                fully_shard(block, mesh=mesh)
         return fully_shard(module, mesh=mesh, ignored_params=scalars(module) | set(aside))  # type: ignore[return-value]
     from torch.nn.parallel import DistributedDataParallel
 

@@ -40,7 +40,13 @@ class Stepped:
 
 
 def freeze(model: Any, names: Set[str]) -> None:
-    """Train neither of the parts ``names`` (as in ``init.frozen``), which :func:`training_mode` puts into evaluation mode."""
+    """Train neither of the parts ``names`` (as in ``init.frozen``), which :func:`training_mode` puts into evaluation mode.
+
+    Raises:
+        UsageError: one of two towers that share weights is to be frozen alone.
+    """
+    if ("image" in names) != ("text" in names) and {*model.image.parameters()} & {*model.text.parameters()}:
+        raise UsageError("init.freeze", "the two towers share weights", "Freeze both or neither")
     for name in ("image", "text", "image_projection", "text_projection"):
         if name in names:
             getattr(model, name).requires_grad_(False)

@@ -153,6 +153,9 @@ class TextTower(nn.Module):
         """Pooled rows (B, width) and the taps that were asked for out of ``text.tokens`` (normed tokens, B, L, D)."""
         raise UsageError(f"text tower {type(self).__name__}", "it has no forward", "Define forward(ids_BL, taps) in the tower's file")
 
+    def share(self, image: ImageTower) -> None:
+        """Take weights from the image tower before training; most text towers take none."""
+
 
 def check_taps(asked: Set[str], known: set[str]) -> None:
     """A :class:`UsageError` when a tap is asked for that the tower does not have."""

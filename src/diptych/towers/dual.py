@@ -88,6 +88,7 @@ class DualEncoder(nn.Module):
             self.text = build_text_tower(config.text)
             self.image_projection = build_projection(config.image_projection, self.image.width, config.embed_dim)
             self.text_projection = build_projection(config.text_projection, self.text.width, config.embed_dim)
+            self.text.share(self.image)
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.init_scale)))
         self.bias = None if config.init_bias is None else nn.Parameter(torch.tensor(config.init_bias))
         self.register_buffer("mean", torch.tensor(config.preprocess.mean)[:, None, None], persistent=False)

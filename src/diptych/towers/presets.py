@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from diptych.core.errors import UsageError, nearest
 from diptych.core.types import Preprocess
@@ -12,9 +13,13 @@ from diptych.towers.conv import ConvConfig
 from diptych.towers.dual import DualConfig
 from diptych.towers.hybrid import HybridConfig
 from diptych.towers.layers import Activation
+from diptych.towers.mamba_clip import MambaConfig
+from diptych.towers.ms_clip import SharedConfig
 from diptych.towers.projection import ProjectionConfig
+from diptych.towers.specialised import SpecialisedConfig
 from diptych.towers.text import TransformerConfig
 from diptych.towers.vision import ViTConfig
+from diptych.towers.vitamin import vitamin
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
@@ -105,6 +110,46 @@ def _demo() -> DualConfig:
     return DualConfig(name="demo", image=image, text=BertConfig(), embed_dim=384, preprocess=Preprocess((32, 32), HALF, HALF, "squash"))
 
 
+def _study(image: ViTConfig | ConvConfig) -> DualConfig:
+    """An image tower small enough to measure a method in minutes on one core, at 32 px; text as in ``demo``."""
+    return DualConfig(name="study", image=image, text=BertConfig(), embed_dim=384, preprocess=Preprocess((32, 32), HALF, HALF, "squash"))
+
+
+def _study_conv() -> DualConfig:
+    return _study(
+        ConvConfig(
+            image_size=(32, 32), stem=24, stem_stride=2, widths=(24, 48, 96, 192), depths=(1, 1, 1, 1), strides=(1, 2, 2, 2), norm="batch"
+        )
+    )
+
+
+def _study_image(name: str, image: Any) -> DualConfig:
+    """Another image tower in place of the study's."""
+    return _study(image).model_copy(update={"name": name})
+
+
+def _study_pair() -> DualConfig:
+    """Two trained transformers of one width, small enough for one core: the separate towers that sharing is held against."""
+    return clip("study-pair", _vit(32, 8, 128, 4, 4), _text(128, 4, 4, context=32), 128)
+
+
+def shared(name: str, base: DualConfig, specialised: bool = False) -> DualConfig:
+    """``base`` with its text tower's attention and MLPs taken from its image tower, of one size (MS-CLIP, arXiv:2207.12661).
+
+    Args:
+        specialised: MS-CLIP-S: convolutions in place of the image's first block, which the text keeps, and a parallel branch.
+    """
+    settings, image = base.image.model_dump(exclude={"kind"}), base.image
+    if specialised:
+        halvings, depth = settings["patch"].bit_length() - 1, settings["depth"] - 1
+        stem = tuple(settings["width"] >> (halvings - 1 - i) for i in range(halvings))
+        lateral = tuple(round((i + 1) * depth / halvings) - 1 for i in range(halvings))
+        settings |= {"depth": depth, "stem": stem, "branch": tuple(wide // 2 for wide in stem), "lateral": lateral}
+        image = SpecialisedConfig(**settings)
+    text = SharedConfig(**base.text.model_dump(exclude={"kind"}), private=int(specialised))
+    return base.model_copy(update={"name": name, "image": image, "text": text})
+
+
 def mini(side: int) -> DualConfig:
     """The shipped model's: a hybrid image tower and a small text tower without causal mask, in MiniLM's 384 dimensions."""
     image = HybridConfig(
@@ -136,6 +181,8 @@ def mini(side: int) -> DualConfig:
 PRESETS: dict[str, Callable[[], DualConfig]] = {
     "tiny": _tiny,
     "demo": _demo,
+    "study-vit": lambda: _study(_vit(32, 4, 64, 4, 2)),
+    "study-conv": _study_conv,
     "mini": lambda: mini(64),
     "mini-32": lambda: mini(32),
     "vit-s-8-64": lambda: clip("vit-s-8-64", _vit(64, 8, 192, 12, 3), _text(192, 12, 3), 192),
@@ -145,6 +192,14 @@ PRESETS: dict[str, Callable[[], DualConfig]] = {
     "vit-b-32-openai": lambda: _openai("vit-b-32-openai", 224, 32, (768, 12, 12), (512, 12, 8), 512),
     "vit-b-16-openai": lambda: _openai("vit-b-16-openai", 224, 16, (768, 12, 12), (512, 12, 8), 512),
     "vit-l-14-openai": lambda: _openai("vit-l-14-openai", 224, 14, (1024, 24, 16), (768, 12, 12), 768),
+    "ms-clip-tiny": lambda: shared("ms-clip-tiny", _tiny()),
+    "ms-clip-b-32": lambda: shared("ms-clip-b-32", clip("", _vit(224, 32, 768, 12, 12), _text(768, 12, 12), 512)),
+    "ms-clip-s-b-32": lambda: shared("ms-clip-s-b-32", clip("", _vit(224, 32, 768, 12, 12), _text(768, 12, 12), 512), True),
+    "study-mamba": lambda: _study_image("study-mamba", MambaConfig(image_size=(32, 32), patch=4, width=64, depth=4, state=8)),
+    "study-vitamin": lambda: _study_image("study-vitamin", vitamin("study")),
+    "study-pair": _study_pair,
+    "study-ms-clip": lambda: shared("study-ms-clip", _study_pair()),
+    "study-ms-clip-s": lambda: shared("study-ms-clip-s", _study_pair(), True),
     "siglip-b-16": lambda: _siglip("siglip-b-16", 224, 16, 768, 12, 12),
 }
 

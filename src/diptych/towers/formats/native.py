@@ -20,7 +20,7 @@ from diptych.data.tokenizers import Tokenizer
 from diptych.towers.base import count_parameters
 from diptych.towers.dual import DualConfig, DualEncoder
 from diptych.towers.encode import evaluating, pixels
-from diptych.towers.formats.weights import assign, read_json, read_tensors, write_folder, write_json, write_tensors
+from diptych.towers.formats.weights import assign, distinct, read_json, read_tensors, write_folder, write_json, write_tensors
 
 VERSION = 1
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -99,7 +99,7 @@ def save_native(
         raise UsageError(f"dtype {dtype!r}", "weights cannot be stored so", nearest(dtype, DTYPES))
     folder = Path(folder)
     weights = {}
-    for name, value in model.state_dict().items():
+    for name, value in distinct(model).items():
         narrow = value.is_floating_point() and value.ndim > 1
         weights[name] = value.detach().float().cpu().to(DTYPES[dtype]) if narrow else value.detach().cpu()
         if not torch.isfinite(weights[name]).all():

@@ -32,9 +32,9 @@ def expect(found: Any, allowed: Iterable[Any], key: str, what: str, ours: str = 
 def towers_of(model: DualEncoder, what: str) -> tuple[ViTConfig, TransformerConfig]:
     """The configs of a model of our ViT and text transformer; other towers are a :class:`DiptychError`."""
     image, text = model.config.image, model.config.text
-    if not isinstance(image, ViTConfig):
+    if not isinstance(image, ViTConfig) or image.kind != "vit":
         raise DiptychError(what, f"the image tower is of kind {image.kind!r}, the format has only 'vit'", "Save it as native")
-    if not isinstance(text, TransformerConfig):
+    if not isinstance(text, TransformerConfig) or text.kind != "transformer":
         raise DiptychError(what, f"the text tower is of kind {text.kind!r}, the format has only 'transformer'", "Save it as native")
     return image, text
 

@@ -80,9 +80,15 @@ def check_same(found: Iterable[str], wanted: Iterable[str], what: str, ours: str
         raise DiptychError(what, "; ".join(parts), "Use weights and config of the same model")
 
 
+def distinct(model: nn.Module) -> dict[str, Tensor]:
+    """The state of ``model`` with every tensor once: one that two towers share goes by its first name."""
+    again = {name for name, _ in model.named_parameters(remove_duplicate=False)} - {name for name, _ in model.named_parameters()}
+    return {name: value for name, value in model.state_dict().items() if name not in again}
+
+
 def assign(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Put ``tensors`` (upcast to the parameters' type) into ``model``; keys and shapes must agree exactly."""
-    own = model.state_dict()
+    """Put ``tensors`` (upcast to the parameters' type) into ``model``; keys and shapes must agree exactly, shared ones given once."""
+    own = distinct(model)
     check_same(tensors, own, what, "the config's model")
     for name, value in tensors.items():
         if value.shape != own[name].shape:
