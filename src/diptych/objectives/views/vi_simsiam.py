@@ -21,10 +21,11 @@ With predicted mean directions m and concentrations k of the two views and the p
         return constant + k * log(1 + cosine(t, m))
 
 that is, SimSiam's cosine turned into the log-likelihood of the target under the predicted power spherical distribution. What was left open
-and is done here: the predictor's last layer has D + 1 outputs, the mean direction and one number r, with κ = softplus(r) + 1e-3, capped
-at ``max_concentration``; the cosine is held above −1 + 1e-6, where the density would be 0. ``report`` has the mean κ of the first view;
-the uncertainty of one picture is ``-log κ`` of :meth:`Method.concentration`. SimSiam: projector of three layers of 2048 with batch norm at
-the output too, predictor with a hidden layer of a quarter.
+and is done here: the predictor's last layer has D + 1 outputs, the mean direction and one number r, with κ = (D − 1)·softplus(r), so that
+r near 0 stands for a mean cosine near 0.4 (it is κ / (κ + D − 1)), held between 1e-3 and ``max_concentration``; the cosine is held above
+−1 + 1e-6, where the density would be 0. ``report`` has the mean κ of the first view; the uncertainty of one picture is ``-log κ`` of
+:meth:`Method.concentration`. SimSiam: projector of three layers of 2048 with batch norm at the output too, predictor with a hidden layer of
+a quarter.
 """
 
 from __future__ import annotations
@@ -118,7 +119,8 @@ class Method(nn.Module):
     def predict(self, z_BD: Tensor) -> tuple[Tensor, Tensor]:
         """Mean directions (B, D), not normalised, and concentrations (B,), of projections."""
         mean_BD, raw_B1 = self.predictor(z_BD).split([self.width, 1], dim=1)
-        return mean_BD, (F.softplus(wide(raw_B1[:, 0])) + MIN_CONCENTRATION).clamp(max=self.largest)
+        kappa_B = (self.width - 1) * F.softplus(wide(raw_B1[:, 0]))
+        return mean_BD, kappa_B.clamp(MIN_CONCENTRATION, self.largest)
 
     def concentration(self, pooled_BW: Tensor) -> Tensor:
         """κ (B,) of the tower's pooled rows; a batch norm takes its statistics from these rows."""
