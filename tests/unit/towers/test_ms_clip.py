@@ -202,6 +202,17 @@ def test_branch_starts_without_effect_and_then_reaches_every_token() -> None:
     assert (moved.abs().amax(-1) > 1e-3).all()
 
 
+def test_class_token_gets_the_mean_of_what_the_patches_get() -> None:
+    config = SPECIALISED.model_copy(update={"branch": (8,), "lateral": (1,)})
+    tower, pixels = build_image_tower(config).eval(), torch.randn(2, 3, 16, 24)
+    torch.nn.init.normal_(tower.adapters[0].pointwise.weight)
+    x_BTD = tower.embed(pixels).x_BTD
+    for block in tower.blocks:
+        x_BTD = block(x_BTD)
+    added_BD = tower.adapters[0](tower.branch(pixels)[0]).mean(1)
+    torch.testing.assert_close(tower(pixels)[0], tower.norm(x_BTD[:, 0] + added_BD))
+
+
 def test_adapter_is_a_sum_over_each_patch_of_the_map() -> None:
     tower = build_image_tower(SPECIALISED).double()
     adapter, map_BCHW = tower.adapters[0], torch.randn(1, 8, 8, 12, dtype=torch.float64)
