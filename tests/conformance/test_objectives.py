@@ -21,7 +21,7 @@ from diptych.engine.parallel import Ranks, contrast
 IDS = [entry.id for entry in registry.entries() if entry.family in OBJECTIVES]
 SCALE, BIAS, N = 7.5, -2.0, 6
 CONCEPTS = {"unique": [0, 1, 2, 3, 4, 5], "repeated": [4, 1, 4, 2, 1, 4], "all equal": [9] * 6}
-NEEDS = {"bias", "ema", "teacher", "image.tokens", "text.tokens", "image.pooled"}
+NEEDS = {"bias", "ema", "teacher", "image.tokens", "text.tokens", "image.pooled", "text.pooled"}
 
 
 def twin_file(identity: str) -> Path:

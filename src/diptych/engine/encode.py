@@ -189,6 +189,7 @@ class Encoder(nn.Module):
         self._aside: tuple[Objective, Any, Any] = (objective, None, None)
         self.image_taps = frozenset(tap for tap in objective.taps if tap.startswith("image."))
         self.text_taps = frozenset(tap for tap in objective.taps if tap.startswith("text."))
+        self.inner_taps = self.text_taps - {"text.pooled"}
 
     def beside(self, ema: Any, teacher: Any) -> None:
         """Give the copies of the model that the objective or the token method looks at."""
@@ -225,13 +226,14 @@ class Encoder(nn.Module):
 
     def _text(self, text_U: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         pooled_UW, taps = (text_U, {}) if self.frozen_text else self._pooled(text_U)
-        return F.normalize(self.model.text_projection(pooled_UW), dim=-1), dict(taps)
+        taps = dict(taps) | ({"text.pooled": pooled_UW} if "text.pooled" in self.text_taps else {})
+        return F.normalize(self.model.text_projection(pooled_UW), dim=-1), taps
 
     def _pooled(self, ids_UL: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Captions of like length together, each group cropped to its longest; in one go where somebody taps the tokens."""
         tower = self.model.text
-        if self.text_taps or not self.grouped:
-            return tower(ids_UL, taps=self.text_taps)
+        if self.inner_taps or not self.grouped:
+            return tower(ids_UL, taps=self.inner_taps)
         length_U = ((ids_UL != tower.pad_id) * torch.arange(1, ids_UL.shape[1] + 1)).amax(dim=1)
         groups = length_groups(length_U)
         rows_ULD = tower.token(ids_UL)  # one look-up, since each one's gradient is as large as the whole table

@@ -90,7 +90,7 @@ class Stepper:
         self.objective = objective = build_objective(run, model, ranks.device)
         if "text" not in objective.uses and not objective.texts:
             freeze(model, {"text", "text_projection", "scale"})
-        text_taps = any(tap.startswith("text.") for tap in objective.taps)
+        text_taps = any(tap.startswith("text.") and tap != "text.pooled" for tap in objective.taps)
         frozen_text = not text_taps and not any(p.requires_grad for p in model.text.parameters())
         self.cache = TextCache(model.text) if frozen_text else None
         self.encoder = Encoder(

@@ -1,0 +1,1 @@
+"""Objectives for a model that is already trained."""
