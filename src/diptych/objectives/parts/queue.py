@@ -31,7 +31,7 @@ class Queue(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))  # rows that ever came in
 
     def state(self) -> dict[str, Tensor]:
-        """``queue.KIND`` (Q, D), ``queue.concept`` (Q,), ``queue.full`` (Q,) (whether a place holds a row): copies, for this step's loss."""
+        """``queue.KIND`` (Q, D), ``queue.concept`` (Q,), ``queue.full`` (Q,) (is a place taken): copies, for this step's loss."""
         full = torch.arange(self.size, device=self.count.device) < self.count
         held = {f"queue.{kind}": self.get_buffer(f"rows_{kind}").clone() for kind in self.kinds}
         return held | {"queue.concept": self.concept.clone(), "queue.full": full}
