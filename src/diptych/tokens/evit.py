@@ -34,6 +34,7 @@ from diptych.core.card import Card
 from diptych.core.errors import UsageError
 from diptych.core.types import Middle, Tokens
 from diptych.tokens.parts.counts import counts
+from diptych.tokens.parts.keeping import keep
 from diptych.tokens.parts.merging import sizes
 
 CARD = Card(
@@ -120,17 +121,16 @@ class EViT:
 
 def reorganized(tokens: Tokens, attention_BN: Tensor, kept: int, fuse: bool) -> Tokens:
     """The ``kept`` patch tokens of highest attention in their order and, with ``fuse``, the attention-weighted sum of the others."""
-    x_BND, size_BN = tokens.x_BTD[:, tokens.prefix :], sizes(tokens)
     stay_BM = attention_BN.topk(kept, dim=1, sorted=False).indices.sort(dim=1).values
-    parts = [tokens.x_BTD[:, : tokens.prefix], x_BND.gather(1, stay_BM[..., None].expand(-1, -1, x_BND.shape[-1]))]
+    stayed = keep(tokens, stay_BM)
     if not fuse:
-        old = tokens.kept_BT
-        where_BM = stay_BM if old is None else old.gather(1, stay_BM)
-        return replace(tokens, x_BTD=torch.cat(parts, dim=1), kept_BT=where_BM)
+        return stayed
+    x_BND, size_BN = tokens.x_BTD[:, tokens.prefix :], sizes(tokens)
     rest_BN = torch.ones_like(attention_BN).scatter(1, stay_BM, 0.0)
-    parts.append(((attention_BN * rest_BN).to(x_BND.dtype)[:, None] @ x_BND).to(x_BND.dtype))
+    fused_B1D = ((attention_BN * rest_BN).to(x_BND.dtype)[:, None] @ x_BND).to(x_BND.dtype)
     size_BM = torch.cat([size_BN.gather(1, stay_BM), (size_BN * rest_BN).sum(dim=1, keepdim=True)], dim=1)
-    return replace(tokens, x_BTD=torch.cat(parts, dim=1), size_BT=size_BM, kept_BT=None, proportional=False)
+    x_BTD = torch.cat([stayed.x_BTD, fused_B1D], dim=1)
+    return replace(tokens, x_BTD=x_BTD, size_BT=size_BM, kept_BT=None, proportional=False)
 
 
 def evit(

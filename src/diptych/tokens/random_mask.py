@@ -15,7 +15,7 @@ For each image::
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from diptych.core.card import Card
 from diptych.core.types import Tokens
+from diptych.tokens.parts.keeping import keep
 
 CARD = Card(
     id="random-mask",
@@ -60,20 +61,11 @@ class RandomMask:
         """Keep the prefix and ``N - round(ratio · N)`` patches of each image, in their order."""
         x_BTD, prefix = tokens.x_BTD, tokens.prefix
         batch, patches = len(x_BTD), x_BTD.shape[1] - prefix
-        keep = max(1, patches - round(self.ratio * patches))
-        if keep == patches:
+        kept = max(1, patches - round(self.ratio * patches))
+        if kept == patches:
             return tokens
         noise_BN = torch.rand(batch, patches, generator=self.generator, device=x_BTD.device)
-        kept_BK = noise_BN.topk(keep, dim=1, sorted=False).indices.sort(dim=1).values
-        first_B1 = torch.arange(batch, device=x_BTD.device)[:, None] * x_BTD.shape[1]
-        prefix_BP = torch.arange(prefix, device=x_BTD.device).expand(batch, prefix)
-        rows_BT = first_B1 + torch.cat([prefix_BP, kept_BK + prefix], dim=1)
-        x_BTD = x_BTD.flatten(0, 1).index_select(0, rows_BT.flatten()).unflatten(0, (batch, prefix + keep))
-        size_BT = (
-            None if tokens.size_BT is None else tokens.size_BT.flatten().index_select(0, rows_BT.flatten()).unflatten(0, rows_BT.shape)
-        )
-        kept = kept_BK if tokens.kept_BT is None else tokens.kept_BT.gather(1, kept_BK)
-        return replace(tokens, x_BTD=x_BTD, size_BT=size_BT, kept_BT=kept)
+        return keep(tokens, noise_BN.topk(kept, dim=1, sorted=False).indices.sort(dim=1).values)
 
     def after_block(self, index: int, tokens: Tokens) -> Tokens:
         """Nothing is dropped later."""

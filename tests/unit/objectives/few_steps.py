@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from diptych.data.open import open as open_data
-from diptych.engine.build import build_loader, build_model
+from diptych.engine.build import build_loader, build_model, build_tokens
 from diptych.engine.parallel import Ranks
 from diptych.engine.run import Run
 from diptych.engine.step import Stepper, freeze
@@ -49,7 +49,7 @@ def few_steps(name: str, *assignments: str, steps: int = 4, pictures: int = 24) 
     freeze(model, run.init.frozen)
     every = open_data("pictograms/train")
     with build_loader(run, every.select(range(0, 100 * pictures, 100)), model, ALONE) as loader:
-        stepper = Stepper(run, model, ALONE)
+        stepper = Stepper(run, model, ALONE, build_tokens(run, ALONE.device))
         before = {name: p.detach().clone() for name, p in stepper.objective.method.named_parameters()}
         stepped = [stepper(next(loader), step, 1e-3) for step in range(steps)]
     losses = [float(done.loss) for done in stepped]
