@@ -20,7 +20,11 @@ NAME = "train"
 def command(
     out: Output,
     recipe: Annotated[
-        str | None, typer.Argument(help="Name of a recipe, or a run.yaml; without it one is picked, with reasons.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="A recipe, methods joined by + (cloob, slip+random-mask), or a run.yaml; without it one is picked, with reasons.",
+            show_default=False,
+        ),
     ] = None,
     data: Annotated[str | None, typer.Option("--data", help="Pairs: folder, table, tar shards, or the name of a set.")] = None,
     column: Annotated[list[str], typer.Option("--column", help="Part of a sample and its column: image=file, caption=title.")] = [],  # noqa: B006

@@ -22,6 +22,8 @@ from diptych.data.preflight_view import render
 from diptych.data.sets.find import names
 from diptych.data.sources.base import Dataset
 from diptych.engine.run import Run
+from diptych.recipes.methods import chosen, methods
+from diptych.recipes.methods import known as known_methods
 
 YAML = (".yaml", ".yml")
 TUNE = ("all", "image", "heads")
@@ -60,7 +62,7 @@ def train(request: Request, log: Console) -> dict[str, Any] | None:
     if request.tune is not None and (request.start is None or request.tune not in TUNE):
         why = "it says which part of a given model is trained" if request.start is None else f"known: {', '.join(TUNE)}"
         raise UsageError(f"--tune {request.tune}", why, "For example --from pocket --tune heads")
-    if request.recipe is not None and request.start is not None:
+    if request.recipe is not None and request.start is not None and chosen(request.recipe) is None:
         raise UsageError(
             "--from", f"the recipe {request.recipe!r} says what the weights start from", "Change it with --set init.from_=NAME"
         )
@@ -78,13 +80,16 @@ def _pretrain(request: Request, console: Console) -> dict[str, Any] | None:
     from diptych.engine.loop import train as train_loop
     from diptych.evaluate.validate import validator
 
-    run = named_run(request.recipe)
+    named = request.recipe is not None and chosen(request.recipe) is not None
+    run = None if named else named_run(request.recipe)
     path = request.data or (run.data.path if run else None)
     if run and run.data.columns and not request.overrides:
         request = replace(request, overrides=run.data.columns)
     dataset, held = open_parts(request, path, request.val or (run.data.val if run else None), run.seed if run else 0, console)
     if run is None:
         run = automatic(request, dataset, held, console)
+    if named and request.recipe is not None:
+        run = methods(run, request.recipe)
     run = run.model_copy(
         update={"data": run.data.model_copy(update={"path": path, "columns": dict(request.overrides), "val": request.val or run.data.val})}
     )
@@ -111,7 +116,9 @@ def named_run(recipe: str | None) -> Run | None:
         return Run.from_yaml(recipe)
     known = recipes()
     if recipe not in known:
-        raise UsageError(f"recipe {recipe!r}", "neither a recipe nor a .yaml file", nearest(recipe, known))
+        raise UsageError(
+            f"recipe {recipe!r}", "neither a recipe, nor a method, nor a .yaml file", nearest(recipe, [*known, *known_methods()])
+        )
     return getattr(importlib.import_module(f"diptych.recipes.{recipe}"), recipe)()
 
 
