@@ -22,7 +22,7 @@ from diptych.data.preflight_view import render
 from diptych.data.sets.find import names
 from diptych.data.sources.base import Dataset
 from diptych.engine.run import Run
-from diptych.recipes.methods import chosen, methods
+from diptych.recipes.methods import chosen, with_methods
 from diptych.recipes.methods import known as known_methods
 
 YAML = (".yaml", ".yml")
@@ -89,7 +89,7 @@ def _pretrain(request: Request, console: Console) -> dict[str, Any] | None:
     if run is None:
         run = automatic(request, dataset, held, console)
     if named and request.recipe is not None:
-        run = methods(run, request.recipe)
+        run = with_methods(run, request.recipe)
     run = run.model_copy(
         update={"data": run.data.model_copy(update={"path": path, "columns": dict(request.overrides), "val": request.val or run.data.val})}
     )

@@ -54,7 +54,7 @@ def chosen(recipe: str) -> dict[str, str] | None:
 SINGULAR = {"objective": "objective", "tokens": "token method", "captions": "rewriter of captions"}
 
 
-def methods(run: Run, recipe: str) -> Run:
+def with_methods(run: Run, recipe: str) -> Run:
     """``run`` with the methods of ``recipe``.
 
     Raises:

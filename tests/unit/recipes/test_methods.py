@@ -7,14 +7,14 @@ import pytest
 from diptych.core import registry
 from diptych.core.errors import UsageError
 from diptych.engine.run import BudgetConfig, InitConfig, Run
-from diptych.recipes.methods import KINDS, chosen, known, methods
+from diptych.recipes.methods import KINDS, chosen, known, with_methods
 
 RUN = Run(init=InitConfig(from_="mini"), budget=BudgetConfig(steps=1))
 
 
 @pytest.mark.parametrize("name", known())
 def test_every_method_is_a_recipe(name):
-    run = methods(RUN, name)
+    run = with_methods(RUN, name)
     families = {entry.family for entry in registry.entries() if entry.id == name}
     put = {
         "objective": run.objective.name,
@@ -29,7 +29,7 @@ def test_every_method_is_a_recipe(name):
 
 
 def test_methods_of_different_kinds_go_together():
-    run = methods(RUN, "slip+random-mask+laclip")
+    run = with_methods(RUN, "slip+random-mask+laclip")
     assert (run.objective.name, run.tokens.name, run.data.rewrite.name) == ("slip", "random-mask", "laclip")
 
 
@@ -50,7 +50,7 @@ def test_one_part_of_a_method_of_two_kinds_can_be_replaced():
 )
 def test_what_does_not_go_together_is_told(recipe, told):
     with pytest.raises(UsageError, match=told):
-        methods(RUN, recipe)
+        with_methods(RUN, recipe)
 
 
 def test_a_name_that_is_no_method_is_left_to_others():
@@ -61,4 +61,4 @@ def test_a_name_that_is_no_method_is_left_to_others():
 @pytest.mark.parametrize("name", sorted(e.id for e in registry.entries() if e.family in KINDS["objective"] and "teacher" in e.card.needs))
 def test_a_model_that_knows_nothing_is_no_teacher(name):
     with pytest.raises(UsageError, match="--from NAME"):
-        methods(Run(init=InitConfig(preset="tiny"), budget=BudgetConfig(steps=1)), name)
+        with_methods(Run(init=InitConfig(preset="tiny"), budget=BudgetConfig(steps=1)), name)
