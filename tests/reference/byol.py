@@ -29,4 +29,10 @@ def material(n: int, draw: torch.Generator) -> dict[str, torch.Tensor]:
     return {name: torch.randn(n, 4, generator=draw, dtype=torch.float64) for name in ("p.0", "p.1", "t.0", "t.1")}
 
 
+def flat(n: int) -> float:
+    """The loss of predictions at right angles to their targets."""
+    prediction, target = [[1.0, 0.0]] * n, [[0.0, 1.0]] * n
+    return reference(None, None, None, 1.0, 0.0, taps={"p.0": prediction, "p.1": prediction, "t.0": target, "t.1": target})
+
+
 OPTIONS = [{}]

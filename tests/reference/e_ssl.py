@@ -38,4 +38,10 @@ def material(n: int, draw: torch.Generator) -> dict[str, torch.Tensor]:
     return rows | {"turn": 2 * torch.randn(n, 4, 4, generator=draw, dtype=torch.float64)}
 
 
+def flat(n: int) -> float:
+    """The loss of rows that are all one point, with no turn more likely than another."""
+    rows = [[1.0, 0.0]] * n
+    return reference(None, None, None, 1.0, 0.0, taps={"z.0": rows, "z.1": rows, "turn": [[[0.0] * 4] * 4] * n})
+
+
 OPTIONS = [{}, {"weight": 1.5, "temperature": 0.4}]

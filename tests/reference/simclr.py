@@ -35,4 +35,10 @@ def material(n: int, draw: torch.Generator) -> dict[str, torch.Tensor]:
     return {name: torch.randn(n, 4, generator=draw, dtype=torch.float64) for name in ("z.0", "z.1")}
 
 
+def flat(n: int) -> float:
+    """The loss of rows that are all one point."""
+    rows = [[1.0, 0.0]] * n
+    return reference(None, None, None, 1.0, 0.0, taps={"z.0": rows, "z.1": rows})
+
+
 OPTIONS = [{}, {"temperature": 0.5}]

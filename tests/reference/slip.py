@@ -49,4 +49,10 @@ def material(n: int, draw: torch.Generator) -> dict[str, torch.Tensor]:
     return {name: torch.randn(n, 4, generator=draw, dtype=torch.float64) for name in ("z.0", "z.1")}
 
 
+def flat(n: int) -> float:
+    """The loss of rows that are all one point, every concept different."""
+    rows = [[1.0, 0.0]] * n
+    return reference(rows, rows, list(range(n)), 0.0, 0.0, taps={"z.0": rows, "z.1": rows})
+
+
 OPTIONS = [{}, {"weight": 0.3, "label_smoothing": 0.1, "view_options": {"temperature": 0.5}}]

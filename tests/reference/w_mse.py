@@ -80,4 +80,11 @@ def material(n: int, draw: torch.Generator) -> dict[str, torch.Tensor]:
     return {"z": torch.randn(n, 4, 3, generator=draw, dtype=torch.float64)}
 
 
+def flat(n: int) -> float:
+    """The loss of two views that live in different coordinates, so that their whitened rows are at right angles."""
+    angles = [2 * math.pi * i / n for i in range(n)]
+    rows = [[[math.cos(a), math.sin(a), 0.0, 0.0], [0.0, 0.0, math.cos(a), math.sin(a)]] for a in angles]
+    return reference(None, None, None, 1.0, 0.0, taps={"z": rows})
+
+
 OPTIONS = [{}, {"whitening": "zca"}, {"ridge": 0.3}]

@@ -42,7 +42,7 @@ def test_halves_average_to_the_whole():
     assert sum(half.item() for half in halves) / 2 == pytest.approx(loss(z0, z1).total.item())
 
 
-@pytest.mark.parametrize("assignment", ["objective.options.layers=1", "objective.options.norm=batch", "objective.options.layers=3"])
+@pytest.mark.parametrize("assignment", ["objective.options.layers=1", "objective.options.norm=batch", "objective.options.layers=0"])
 def test_head_and_image_tower_learn(assignment):
     taught = few_steps("simclr", assignment)
     assert all(taught.moved().values())

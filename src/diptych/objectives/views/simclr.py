@@ -59,7 +59,7 @@ class Options(BaseModel):
         temperature: divides the similarities.
         hidden: width of the head's hidden layers.
         width: width of the head's output.
-        layers: linear layers of the head; 1 is a linear head.
+        layers: linear layers of the head; 1 is a linear head, 0 none.
         norm: between a hidden layer and its ReLU.
     """
 
@@ -67,7 +67,7 @@ class Options(BaseModel):
     temperature: float = Field(0.1, gt=0)
     hidden: int = Field(512, ge=1)
     width: int = Field(128, ge=2)
-    layers: int = Field(2, ge=1, le=4)
+    layers: int = Field(2, ge=0, le=4)
     norm: Norm = "none"
 
 
@@ -105,7 +105,8 @@ class Method(nn.Module):
     def __init__(self, model: DualEncoder, options: Options) -> None:
         super().__init__()
         self.options = options
-        self.head = mlp([model.image.width] + [options.hidden] * (options.layers - 1) + [options.width], norm=options.norm)
+        widths = [model.image.width] + [options.hidden] * (options.layers - 1) + [options.width]
+        self.head = mlp(widths, norm=options.norm) if options.layers else nn.Identity()
 
     def rows(self, see: See) -> dict[str, Tensor]:
         """``z.0`` and ``z.1``, (B, D) each."""
