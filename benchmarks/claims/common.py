@@ -276,7 +276,7 @@ def show(found: Sequence[Mapping[str, Any]]) -> None:
 
 
 def main(*claims: Claim) -> None:
-    """Measure the claims of one file, print them and, unless ``--smoke``, write the records and the page."""
+    """Measure the claims of one file, print them and, unless ``--smoke``, write the records and the pages."""
     parser = argparse.ArgumentParser(description="Measure a published claim")
     parser.add_argument("--smoke", action="store_true", help="a few steps of one seed; nothing is written")
     parser.add_argument("--threads", type=int, default=1, help="threads of this process; costs are compared on equal ones")
@@ -292,8 +292,10 @@ def main(*claims: Claim) -> None:
 
 
 def page(records: Path) -> None:
-    """Write docs/claims.md anew."""
+    """Write docs/claims.md and docs/methods.md anew."""
     sys.path.insert(0, str(ROOT / "scripts"))
     import claims_page
+    import methods_page
 
     claims_page.write(records)
+    methods_page.write()

@@ -28,3 +28,9 @@ def test_the_page_of_claims_is_up_to_date():
     script = runpy.run_path(str(ROOT / "scripts" / "claims_page.py"))
     docs = ROOT / "docs"
     assert (docs / "claims.md").read_text(encoding="utf-8") == script["page"](docs / "claims.jsonl")
+
+
+def test_the_page_of_methods_is_up_to_date():
+    """When it is not: python scripts/methods_page.py."""
+    script = runpy.run_path(str(ROOT / "scripts" / "methods_page.py"))
+    assert (ROOT / "docs" / "methods.md").read_text(encoding="utf-8") == script["page"]()
