@@ -60,3 +60,18 @@ def test_filters():
     assert len(module.catalogue(status="planned")) + len(module.catalogue(status="working")) == len(every)
     with pytest.raises(UsageError, match="ssl"):
         module.catalogue(family="sssl")
+
+
+def test_one_method_in_full(capsys, tmp_path, monkeypatch):
+    from diptych.cli.app import run
+
+    line = {"id": "cloob", "effect": 0.031, "interval": [0.012, 0.05], "seeds": 5, "command": "python -m x", "primary": True}
+    (tmp_path / "claims.jsonl").write_text(json.dumps(line) + "\n")
+    monkeypatch.setattr(module, "claims_file", lambda: tmp_path / "claims.jsonl")
+    assert [row["id"] for row in module.catalogue(identity="cloob")] == ["cloob"]
+    with pytest.raises(UsageError, match="Did you mean 'cloob'"):
+        module.catalogue(identity="clooob")
+    assert run(["catalogue", "cloob"]) == 0
+    told = capsys.readouterr().out
+    for fact in ("CLOOB", "working", "0.031 [0.012, 0.05], 5 seeds", "python -m x", "beats CLIP zero-shot"):
+        assert fact in told, fact

@@ -15,16 +15,30 @@ NAME = "catalogue"
 @verb
 def command(
     out: Output,
+    method: Annotated[str | None, typer.Argument(help="Tell one method in full.", show_default=False)] = None,
     family: Annotated[str | None, typer.Option("--family", help="Only this family.")] = None,
     status: Annotated[str | None, typer.Option("--status", help="Only planned or only working methods.")] = None,
 ) -> None:
     """List every method: paper, status, claim as published, effect as measured here."""
     from diptych.core.catalogue import catalogue
 
-    rows = catalogue(family, status)
+    rows = catalogue(family, status, method)
+    if method is not None:
+        out.result(rows, *told(rows[0]))
+        return
     shown = [(row["id"], row["family"], row["status"], effect(row["measured"]), row["paper"]) for row in rows]
     working = sum(row["status"] == "working" for row in rows)
     out.result(rows, table("", ("id", "family", "status", "measured", "paper"), shown), f"{working} of {len(rows)} work here")
+
+
+def told(row: dict) -> list[str]:
+    """One method in full, a line a fact."""
+    measured = row["measured"]
+    facts = {"paper": row["paper"], "status": row["status"], "claim": row["claim"] or "none in the catalogue"}
+    facts["measured"] = "not yet" if measured is None else f"{effect(measured)}, {measured['seeds']} seeds"
+    if measured is not None:
+        facts["command"] = measured["command"]
+    return [f"{row['name']} ({row['id']}, {row['family']})", *(f"{name + ':':<10}{value}" for name, value in facts.items())]
 
 
 def effect(measured: dict | None) -> str:

@@ -57,19 +57,20 @@ def measured(path: Path | None) -> dict[str, dict[str, Any]]:
     return found
 
 
-def catalogue(family: str | None = None, status: str | None = None) -> list[dict[str, Any]]:
+def catalogue(family: str | None = None, status: str | None = None, identity: str | None = None) -> list[dict[str, Any]]:
     """Every known method, in the stable form of ``diptych catalogue --json``.
 
     Args:
         family: keep one family, by the catalogue's name (``"ssl"``) or by a card's (``"objective"``).
         status: keep ``"planned"`` or ``"working"`` rows.
+        identity: keep the method of this id.
 
     Returns:
         Dictionaries with the keys ``id, name, family, paper, status, claim, measured``; methods of the registry that the
         list does not name come last.
 
     Raises:
-        UsageError: no method is of that family, or the status is neither of the two.
+        UsageError: no method is of that family or has that id, or the status is neither of the two.
     """
     results, cards = measured(claims_file()), {entry.id: entry for entry in entries()}
     rows = [{**row, "paper": row["title"] or row["name"], "card_family": getattr(cards.get(row["id"]), "family", "")} for row in listed()]
@@ -90,4 +91,6 @@ def catalogue(family: str | None = None, status: str | None = None) -> list[dict
         for row in rows
         if family in (None, row["family"], row["card_family"])
     ]
-    return [row for row in out if status in (None, row["status"])]
+    if identity is not None and not any(row["id"] == identity for row in out):
+        raise UsageError(f"method {identity!r}", "no method of that name", nearest(identity, [row["id"] for row in out]))
+    return [row for row in out if status in (None, row["status"]) and identity in (None, row["id"])]
