@@ -13,12 +13,12 @@ from diptych.engine.run import ObjectiveConfig
 
 CLAIM = Claim(
     id="lightclip",
-    baseline=warm("study", objective=ObjectiveConfig(name="clip")),
-    method=warm("study", objective=ObjectiveConfig(name="lightclip")),
+    baseline=warm("study-vit", objective=ObjectiveConfig(name="clip")),
+    method=warm("study-vit", objective=ObjectiveConfig(name="lightclip")),
     measure=together(retrieval, zero_shot),
     primary="image to text recall@10",
     start=WARM,
-    note="The study preset (ViT) in both arms, since matching needs patch tokens. Heads and fusion blocks are gone afterwards.",
+    note="A ViT in both arms, since matching needs patch tokens. Heads and fusion blocks are gone afterwards.",
 )
 
 if __name__ == "__main__":

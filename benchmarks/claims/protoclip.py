@@ -9,16 +9,15 @@ from typing import Any
 
 import torch
 from common import Claim, Values, main
-from measures import pooled_rows, together, zero_shot
+from measures import pooled_rows, samples_of, together, zero_shot
 from starts import FROZEN, frozen
 
-from diptych.data import pictograms
 from diptych.engine.run import ObjectiveConfig
 
 
 def linear_probe(model: Any, ridge: float = 1e-3) -> dict[str, Values]:
     """Ridge regression from standardised pooled rows of the training styles to their subgroup, asked on unseen styles."""
-    known, asked = pictograms.samples("train"), pictograms.samples("style")
+    known, asked = samples_of("study/train")[0], samples_of("study/zero-shot")[0]
     names = sorted({str(sample.meta["subgroup"]) for sample in known})
     number = {name: i for i, name in enumerate(names)}
     label_K = torch.tensor([number[str(sample.meta["subgroup"])] for sample in known])
@@ -40,7 +39,7 @@ CLAIM = Claim(
     measure=together(zero_shot, linear_probe),
     primary="zero-shot top-1",
     start=FROZEN,
-    note="The frozen text tower is the external teacher, as RoBERTa is in the paper. 400 prototypes, 4,000 samples an episode.",
+    note="The frozen text tower is the external teacher, as RoBERTa is in the paper. 200 prototypes, 2,000 samples an episode.",
 )
 
 if __name__ == "__main__":

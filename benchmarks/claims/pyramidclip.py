@@ -23,8 +23,8 @@ CLAIM = Claim(
     measure=together(zero_shot, retrieval),
     primary="zero-shot top-1",
     start=WARM,
-    note="Global view: the baseline's augmentation; local view: the same colours, 50–100 % of the area. The summary of a drawing's "
-    "captions is its name, which the baseline draws as a caption about every third time. Regions of interest are left out (no detector).",
+    note="Global view: the baseline's augmentation; local view: the same colours, 50–100 % of the area. The summary is a caption's first "
+    "clause, most often the drawing's name. Regions of interest are left out (no detector).",
 )
 
 if __name__ == "__main__":

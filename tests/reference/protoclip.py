@@ -21,9 +21,11 @@ def material(n: int, draw: torch.Generator) -> dict[str, torch.Tensor]:
 
 
 def state(draw: torch.Generator) -> dict[str, torch.Tensor]:
+    """Prototypes of unequal lengths; ``ready`` is 0 or 1 in a run, and a factor here so that a term without it is seen."""
     widths = {"image": 3, "text": 3, "external": 5, "image.text": 3, "text.image": 3, "image.external": 3, "text.external": 3}
-    rows = {name: 0.8 * unit_rows(K, width, draw) for name, width in widths.items()}
-    return rows | {"ready": torch.tensor(1.0, dtype=torch.float64)}
+    lengths = torch.linspace(0.3, 1.0, K, dtype=torch.float64)[:, None]
+    rows = {name: lengths * unit_rows(K, width, draw) for name, width in widths.items()}
+    return rows | {"ready": torch.tensor(0.75, dtype=torch.float64)}
 
 
 def dot(a, b) -> float:

@@ -15,18 +15,19 @@ from diptych.objectives.parts.contrast import targets
 
 
 @pytest.mark.parametrize(
-    ("captions", "short"),
+    ("caption", "short"),
     [
-        (("lotion bottle", "a lotion bottle", "lotion bottle, bottle, lotion, sunscreen"), "lotion bottle"),
-        (("A man on a horse, with a dog behind him. It rains.",), "A man on a horse"),
-        (("one two three four five six seven eight nine ten",), "one two three four five six seven eight"),
-        (("keycap: #",), "keycap: #"),
-        (("3.5 metres of rope",), "3.5 metres of rope"),
-        (("", "  "), ""),
+        ("lotion bottle, bottle, lotion, sunscreen", "lotion bottle"),
+        ("A man on a horse, with a dog behind him. It rains.", "A man on a horse"),
+        ("one two three four five six seven eight nine ten", "one two three four five six seven eight"),
+        ("keycap: #", "keycap: #"),
+        ("3.5 metres of rope.", "3.5 metres of rope"),
+        ("  ", ""),
     ],
 )
-def test_summaries(captions, short):
-    assert summary(Words("x", captions[-1], captions), random.Random(0)) == short
+def test_summaries(caption, short):
+    """Of the caption that is trained on, which may have been rewritten, not of the sample's others."""
+    assert summary(Words("x", caption, ("other", caption)), random.Random(0)) == short
 
 
 def test_softened_targets_by_hand():

@@ -80,8 +80,8 @@ class Options(BaseModel):
     external: float = Field(default=0.0, ge=0.0)
     target_temperature: float = Field(default=0.01, ge=0.0)
     back_translation: bool = True
-    clusters: int = Field(default=400, ge=2)
-    episode: int = Field(default=4000, ge=2)
+    clusters: int = Field(default=200, ge=2)
+    episode: int = Field(default=2000, ge=2)
     steps: int = Field(default=10, ge=1)
     width: int = Field(default=128, ge=1)
     hidden: int = Field(default=512, ge=1)

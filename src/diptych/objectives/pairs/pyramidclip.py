@@ -59,13 +59,8 @@ SUMMARY_WORDS = 8
 
 
 def summary(words: Words, draw: random.Random) -> str:
-    """The shortest of a sample's captions in words, its first clause, at most eight words: a rule in place of a summariser.
-
-    ``draw`` is not used: the rule leaves nothing to chance.
-    """
-    known = [text for text in (words.caption, *words.captions) if text.split()]
-    shortest = min(known, key=lambda text: (len(text.split()), len(text)), default="")
-    clause = re.split(r"[,;.!?]\s", shortest.strip() + " ", maxsplit=1)[0]
+    """The caption's first clause, at most eight words: a rule in place of a summariser, which leaves nothing to chance (``draw``)."""
+    clause = re.split(r"[,;.!?]\s", words.caption.strip() + " ", maxsplit=1)[0]
     return " ".join(clause.split()[:SUMMARY_WORDS])
 
 
