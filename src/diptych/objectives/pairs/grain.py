@@ -36,7 +36,7 @@ from torch.nn import functional as F
 
 from diptych.core.card import Card
 from diptych.core.types import Loss, Pairs
-from diptych.objectives.pairs.clip import clip
+from diptych.objectives.parts.clip_loss import clip
 from diptych.objectives.parts import regions
 from diptych.towers.dual import DualEncoder
 from diptych.towers.layers import Block, LayerNorm

@@ -34,7 +34,7 @@ from torch.nn import functional as F
 
 from diptych.core.card import Card
 from diptych.core.types import Loss, Pairs, Words
-from diptych.objectives.pairs.clip import clip
+from diptych.objectives.parts.clip_loss import clip
 from diptych.objectives.parts.phrases import exchanges, replacements
 from diptych.towers.see import See
 
