@@ -36,8 +36,8 @@ from torch.nn import functional as F
 
 from diptych.core.card import Card
 from diptych.core.types import Loss, Pairs
-from diptych.objectives.parts.clip_loss import clip
 from diptych.objectives.parts import regions
+from diptych.objectives.parts.clip_loss import clip
 from diptych.towers.dual import DualEncoder
 from diptych.towers.layers import Block, LayerNorm
 from diptych.towers.see import See

@@ -16,8 +16,8 @@ With pictures x (−1…1), noise e ~ N(0, I), times t = sigmoid(spread * n), n 
     loss /= B
 
 In the first ``first`` share of the budget denoiser and projector learn and the tower stands still; then the denoiser is frozen, and
-projector and tower learn. ``end_to_end`` trains all three from the start, which the paper finds worse. The paper tunes the tower by low-rank updates;
-here its weights themselves are tuned, so keep ``optim.lr`` low.
+projector and tower learn. ``end_to_end`` trains all three from the start, which the paper finds worse. The paper tunes the tower by low-
+rank updates; here its weights themselves are tuned, so keep ``optim.lr`` low.
 """
 
 from __future__ import annotations

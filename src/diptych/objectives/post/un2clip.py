@@ -1,8 +1,8 @@
 """un²CLIP: a denoiser that makes pictures from CLIP embeddings is frozen, and its loss tunes the image tower that gives the embeddings.
 
 Paper: Li et al., "un²CLIP: Improving CLIP's Visual Detail Capturing Ability via Inverting unCLIP", arXiv:2505.24517, section 3. The
-generator of unCLIP (Ramesh et al., arXiv:2204.06125, section 2.1) learns p(picture | embedding); un²CLIP turns it round: the generator stays, the
-tower moves, and since the generator knows only the embeddings that texts were aligned with, the tower stays near them.
+generator of unCLIP (Ramesh et al., arXiv:2204.06125, section 2.1) learns p(picture | embedding); un²CLIP turns it round: the generator
+stays, the tower moves, and since the generator knows only the embeddings that texts were aligned with, the tower stays near them.
 Relations: ``un2clip`` conditions on the tower's own row, lets a projector follow, and uses a rectified flow; the rest is shared
 (``parts/denoiser.py``). No text takes part.
 
