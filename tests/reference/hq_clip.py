@@ -46,7 +46,7 @@ def reference(image, text, concept, scale, bias, *, taps, negative_weight=0.5, t
 def material(n: int, draw: torch.Generator) -> dict[str, torch.Tensor]:
     rows = torch.randn(n, 2, 5, generator=draw, dtype=torch.float64)
     tags = torch.randint(-1, 40, (n, 3), generator=draw).to(torch.float64)
-    tags[0] = -1.0
+    tags[0], tags[1] = -1.0, torch.tensor([8.0, 9.0, -1.0])  # no tag; two of three places filled
     return {
         "negative": rows / rows.norm(dim=2, keepdim=True),
         "tag_logits": torch.randn(n, 7, generator=draw, dtype=torch.float64),

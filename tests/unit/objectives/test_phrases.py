@@ -20,6 +20,7 @@ from diptych.objectives.parts.phrases import CLASSES, exchanges, parse, replacem
         ),
         ("a red apple and a green pear", ["a green apple and a red pear"]),  # a list has no order to exchange
         ("a small dog is next to a big cat", ["a big dog is next to a small cat"]),  # nor has a mutual relation
+        ("two dogs chase a cat", ["two cat chase a dogs"]),  # the word before a determiner is the verb
         ("two dogs and a cat", []),
         ("a goat", []),
         ("goat, animal, farm", []),
