@@ -211,6 +211,15 @@ def test_unseen_combinations_are_kept_apart():
     assert 0.15 < sum(map(len, every)) / (len(every) * len(drawings.COLOURS)) < 0.25
 
 
+def test_pictures_of_their_own_and_clock_faces_come_only_by_name():
+    named = ("mountain", "tent", "watch", "dog", "banana", "violin")
+    found = {region for sample in Scenes("train", 30, SceneConfig(concepts=named, tint=0.0)) for region in sample.meta["regions"]}
+    assert found == set(named)
+    assert label("tent") not in drawings.things()
+    with pytest.raises(UsageError, match="'red apple'"):
+        Scenes("train", config=SceneConfig(concepts=(*named, "red apple")))
+
+
 def test_patch_labels_by_hand():
     labels = np.array([[0, 1, 2, 2], [1, 1, 2, 2], [0, 0, 0, 2], [0, 0, 2, 0]])
     assert patch_labels(labels, 2).tolist() == [[1, 2], [0, 0]]

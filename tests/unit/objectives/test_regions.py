@@ -112,6 +112,24 @@ def test_prompts_do_not_see_one_another():
     assert ((found > 0) & (found < 1)).all()
 
 
+def test_boxes_are_found_from_texts_and_regions_are_not():
+    model = squashing()
+    method = cloc_file.Method(model, cloc_file.Options())
+
+    def rows(text):
+        extra = {"boxes": torch.rand(2, 4, 4, generator=torch.Generator().manual_seed(0)), "region_numbers": torch.zeros(2, 4)}
+        taps = {"image.tokens": torch.randn(2, 16, 32, generator=torch.Generator().manual_seed(1))}
+        pixels = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+        return method.rows(See(model, pixels, None, torch.Generator(), {**extra, "text.regions": text}, taps))
+
+    first, other = rows(torch.full((2, 4, 6), 70)), rows(torch.full((2, 4, 6), 90))
+    assert torch.equal(first["region"], other["region"])
+    assert not torch.allclose(first["found"], other["found"])
+    first["found"].sum().backward()
+    assert all(p.grad is None for p in model.text.parameters())
+    assert method.prompter.words.weight.grad is not None
+
+
 @pytest.mark.parametrize("name", ["cloc", "grain"])
 def test_what_does_not_go_together_is_said(name):
     see = See(squashing(), torch.zeros(1, 3, 8, 8), None, torch.Generator(), tokens=object())  # type: ignore[arg-type]

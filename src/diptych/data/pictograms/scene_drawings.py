@@ -30,7 +30,7 @@ COLOURS: Mapping[str, tuple[int, int, int]] = {
     "grey": (128, 128, 128),
 }
 GROUPS = ("animals-nature", "food-drink", "travel-places", "activities", "objects")
-# drawings that fill their square like a picture of their own, and clock faces
+# drawings that fill their square like a picture of their own, and clock faces: only where they are asked for by name
 NO_THINGS = frozenset({"time", "sky-weather", "place-geographic", "place-other"})
 COLOUR_WORDS = frozenset({*COLOURS, *("orange", "pink", "brown", "black", "white", "gray", "light", "dark", "gold", "golden", "silver")})
 MOST_WORDS = 3
@@ -55,13 +55,13 @@ def shuffled(draw: random.Random, items: Sequence[Item]) -> list[Item]:
 
 
 @functools.cache
-def things() -> frozenset[int]:
-    """Labels of concepts that a scene may hold: things with a short plain name that says no colour."""
+def things(named: bool = False) -> frozenset[int]:
+    """Labels of concepts that scenes hold, with a short plain name that says no colour; with ``named`` also those held only by name."""
     kept = set()
     for label, concept in enumerate(pictograms.concepts()):
         words = re.split(r"[ -]", concept.name.lower())
         plain = re.fullmatch(r"[A-Za-z’' -]+", concept.name) is not None and len(concept.name.split()) <= MOST_WORDS
-        if plain and concept.group in GROUPS and concept.subgroup not in NO_THINGS and not COLOUR_WORDS & set(words):
+        if plain and concept.group in GROUPS and not COLOUR_WORDS & set(words) and (named or concept.subgroup not in NO_THINGS):
             kept.add(label)
     return frozenset(kept)
 
@@ -82,11 +82,11 @@ class Pool:
 
 @functools.cache
 def pool(split: str) -> Pool:
-    """The drawings of ``split`` that are things, read once."""
+    """The drawings of ``split`` that scenes may hold, read once."""
     styles: dict[str, list[tuple[int, str]]] = {}
     files = {}
     for sample in pictograms.samples(split):
-        if sample.label in things() and isinstance(sample.image, bytes):
+        if sample.label in things(named=True) and isinstance(sample.image, bytes):
             styles.setdefault(str(sample.meta["style"]), []).append((sample.label, sample.id))
             files[sample.id] = sample.image
     return Pool({style: tuple(sorted(rows)) for style, rows in sorted(styles.items())}, files)

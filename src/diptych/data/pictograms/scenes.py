@@ -47,7 +47,7 @@ class SceneConfig(BaseModel):
             ``"unseen"`` has about one pair in five.
         same: share of scenes in which all things are one drawing, to be counted.
         grid: cells a side that things keep to, one thing a cell; None scatters them.
-        concepts: names of the concepts that occur; None takes every thing with a short plain name.
+        concepts: names of the concepts that occur; None takes every thing with a short plain name. A name must say no colour.
         words: the captions: ``"relations"`` (and the names alone), ``"names"``, or ``"long"`` (more than 40 words).
     """
 
@@ -177,11 +177,12 @@ def _usable(config: SceneConfig, split: str) -> dict[str, list[tuple[int, str]]]
         if split not in SPLITS:
             raise UsageError(f"split {split!r} of scenes", "no such split", nearest(split, SPLITS))
         table = pictograms.concepts()
-        known = {table[label].name for label in drawings.things()}
+        known = {table[label].name for label in drawings.things(named=config.concepts is not None)}
         for name in set(config.concepts or ()) - known:
             raise UsageError(f"concept {name!r} of scenes", "no thing has this name", nearest(name, known))
         wanted = known if config.concepts is None else set(config.concepts)
-        fit = {i for i in drawings.things() if table[i].name in wanted and (key[2] != "unseen" or drawings.unseen_colours(table[i].id))}
+        named = {i for i in drawings.things(named=True) if table[i].name in wanted}
+        fit = {i for i in named if key[2] != "unseen" or drawings.unseen_colours(table[i].id)}
         _USABLE[key] = {s: [row for row in rows if row[0] in fit] for s, rows in drawings.pool(split).by_style.items()}
     enough = {style: rows for style, rows in _USABLE[key].items() if len(rows) > config.count[1]}
     if not enough:
