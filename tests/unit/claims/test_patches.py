@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import jaccard_score
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks" / "claims"))
+sys.path.append(str(Path(__file__).parents[3] / "benchmarks" / "claims"))
 import patches
 
 from diptych.data.pictograms.scenes import mask
