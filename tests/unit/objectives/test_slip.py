@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from few_steps import few_steps
@@ -44,6 +46,13 @@ def test_chance_is_that_of_rows_that_tell_nothing():
 def test_objectives_that_do_not_compare_two_views_are_refused(views):
     with pytest.raises(UsageError, match="two views and need nothing else"):
         check_options("objective", "slip", {"views": views})
+
+
+def test_objectives_that_need_more_than_their_heads_are_refused(monkeypatch):
+    module = registry.find("vicreg", "views").load()
+    monkeypatch.setattr(module, "CARD", replace(module.CARD, needs=frozenset({"ema"})))
+    with pytest.raises(UsageError, match="need nothing else"):
+        check_options("objective", "slip", {"views": "vicreg"})
 
 
 def test_unknown_views_and_options_are_told():

@@ -100,6 +100,9 @@ def test_halves_average_to_the_whole():
 def test_sizes_that_do_not_fit_are_told():
     with pytest.raises(UsageError, match="does not divide a batch of 12"):
         loss(rows(), size=5)
+    with pytest.raises(UsageError, match="3 rows have no full covariance of 3"):
+        loss(rows(), size=3, ridge=0.0)
+    assert torch.isfinite(loss(rows(), size=3).total)
     with pytest.raises(UsageError, match="no full covariance of 64"):
         few_steps("w-mse", "objective.options.size=64")
 

@@ -126,13 +126,17 @@ def w_mse(pairs: Pairs, *, whitening: Whitening = "cholesky", size: int | None =
         ``terms`` distance; ``report`` spread of the rows before they are whitened.
 
     Raises:
-        UsageError: sub-batches do not divide the batch.
+        UsageError: sub-batches do not divide the batch, or are too small to be whitened without a ridge.
     """
     z_KND = wide(pairs.columns["z"]).transpose(0, 1)
     views, rows, width = z_KND.shape
     size = rows if size is None else size
     if rows % size:
         raise UsageError(f"objective.options.size={size}", f"it does not divide a batch of {rows}", f"Choose a divisor of {rows}")
+    if ridge == 0 and size <= width:
+        raise UsageError(
+            "objective.options.ridge=0", f"{size} rows have no full covariance of {width} coordinates", "Give a ridge or more rows"
+        )
     white_KND = whiten(z_KND.reshape(views, rows // size, size, width), whitening, ridge).reshape(views, rows, width)
     unit_KBD = F.normalize(white_KND[:, pairs.offset : pairs.offset + len(pairs.taps["z"])], dim=2)
     cosines = [(unit_KBD[k] * unit_KBD[other]).sum(1).mean() for k, other in itertools.combinations(range(views), 2)]
