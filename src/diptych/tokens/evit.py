@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -57,6 +57,7 @@ class Options(BaseModel):
         keep: instead, the share of its patch tokens that every chosen block keeps beside the fused one; the paper's 0.7.
         blocks: which blocks reorganize, counted from 0; None takes those after each quarter of the depth.
         fuse: the others become one token; without it they are dropped.
+        choose: by the class token's ``attention``, or as many at ``random`` (random shares stand for the attention), as a control.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,6 +65,7 @@ class Options(BaseModel):
     keep: float | None = Field(default=None, gt=0.0, le=1.0)
     blocks: tuple[int, ...] | None = None
     fuse: bool = True
+    choose: Literal["attention", "random"] = "attention"
 
     @model_validator(mode="after")
     def _one(self) -> Options:
@@ -107,7 +109,6 @@ class EViT:
 
     def between(self, tokens: Tokens, middle: Middle) -> Tokens:
         """Keep the attentive tokens of this block, fuse the rest."""
-        assert middle.class_BT is not None  # the tower gives what ``uses`` names
         patches, chosen = tokens.x_BTD.shape[1] - tokens.prefix, self.chosen(middle.depth)
         if self.keep is not None:
             kept = math.ceil(self.keep * patches)
@@ -116,7 +117,25 @@ class EViT:
             kept = patches if left >= patches else max(1, left - int(self.fuse))
         if kept >= patches:
             return tokens
-        return reorganized(tokens, middle.class_BT[:, tokens.prefix :], kept, self.fuse)
+        return reorganized(tokens, self.attention(tokens, middle), kept, self.fuse)
+
+    def attention(self, tokens: Tokens, middle: Middle) -> Tensor:
+        """The class token's attention to the patch tokens, (B, N)."""
+        assert middle.class_BT is not None  # the tower gives what ``uses`` names
+        return middle.class_BT[:, tokens.prefix :]
+
+
+@dataclass(slots=True)
+class RandomEViT(EViT):
+    """The control. The engine seeds ``generator`` at each step."""
+
+    generator: torch.Generator
+    uses: ClassVar[frozenset[str]] = frozenset()
+
+    def attention(self, tokens: Tokens, middle: Middle) -> Tensor:
+        """Random shares, (B, N), of sum one."""
+        draw_BN = torch.rand(*sizes(tokens).shape, generator=self.generator, device=tokens.x_BTD.device)
+        return draw_BN / draw_BN.sum(dim=1, keepdim=True)
 
 
 def reorganized(tokens: Tokens, attention_BN: Tensor, kept: int, fuse: bool) -> Tokens:
@@ -139,10 +158,13 @@ def evit(
     keep: float | None = None,
     blocks: tuple[int, ...] | None = None,
     fuse: bool = True,
+    choose: Literal["attention", "random"] = "attention",
     device: torch.device | str = "cpu",
 ) -> EViT:
-    """The method, which draws nothing, so that it works on any ``device``. See :class:`Options`."""
-    del device
+    """The method; the control's generator is on ``device``. See :class:`Options`."""
     if ratio is not None and keep is not None:
         raise UsageError("tokens 'evit'", "ratio and keep say the same thing", "Give one")
-    return EViT(0.5 if ratio is None else ratio, keep, blocks, fuse)
+    share = 0.5 if ratio is None else ratio
+    if choose == "random":
+        return RandomEViT(share, keep, blocks, fuse, torch.Generator(device=device))
+    return EViT(share, keep, blocks, fuse)

@@ -126,6 +126,17 @@ def test_random_merging_is_as_many_and_different():
     assert torch.equal(one.size_BT.sum(1), before.size_BT.sum(1))  # type: ignore[union-attr]
 
 
+def test_evit_at_random_keeps_as_many_and_needs_no_class_token():
+    before, _, _ = drawn(10)
+    made = evit(keep=0.5, choose="random")
+    one, two = made.between(before, Middle(1, 4)), made.between(before, Middle(1, 4))
+    assert one.x_BTD.shape == two.x_BTD.shape == (3, 7, 4)
+    assert not torch.equal(one.x_BTD, two.x_BTD)
+    assert one.size_BT is not None
+    assert torch.equal(one.size_BT.sum(1), before.size_BT.sum(1))  # type: ignore[union-attr]
+    assert not made.uses
+
+
 def test_how_many_are_left():
     assert counts(64, 0.5, 3, "even") == (53, 43, 32)
     assert counts(64, 0.5, 3, "share") == (51, 40, 32)
