@@ -76,8 +76,9 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite0(ImageTower):
     """Stem → 16 inverted residual blocks → 1×1 head → mean over positions: B, 1280.
 
-    ``embed`` runs the whole convolutional part and gives the final map as tokens; there are no blocks to spare, so token methods are refused: ``blocks`` is
-    empty. Pixels are expected as (x − 127)/128 on 0–255, which the model's preprocessing states as mean 127/255 and deviation 128/255.
+    ``embed`` runs the whole convolutional part and gives the final map as tokens. ``blocks`` is empty, so that token methods, which have
+    nothing to spare here, are refused. Pixels are expected as (x − 127)/128 on 0–255, which the model's preprocessing states as mean
+    127/255 and deviation 128/255.
     """
 
     def __init__(self, config: EfficientNetLite0Config) -> None:
