@@ -28,6 +28,7 @@ def test_the_oldest_rows_go_first():
     assert queue.state()["queue.concept"].tolist() == queue.state()["queue.text"].flatten().tolist()
     queue.put(numbered(7, 8, 9, 10, 11, 12), torch.arange(7, 13))
     assert sorted(queue.state()["queue.concept"].tolist()) == [9, 10, 11, 12]
+    assert queue.state()["queue.concept"].tolist() == queue.state()["queue.text"].flatten().tolist()
 
 
 def test_a_queue_goes_on_from_a_checkpoint():
