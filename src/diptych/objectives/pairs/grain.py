@@ -53,7 +53,7 @@ CARD = Card(
     claim="descriptions grounded in regions improve zero-shot recognition, of concepts never seen too, and retrieval",
     published="better zero-shot accuracy on 11 data sets than CLIP trained on the same pairs (abstract)",
 )
-EXTRA = regions.EXTRA
+EXTRA = {"boxes": regions.boxes, "text.regions": regions.texts, "region_numbers": regions.numbers}
 COLUMNS = frozenset({"region_text", "region_number", "box"})
 
 
@@ -128,8 +128,8 @@ def grain(pairs: Pairs, *, box_weight: float = 1.0, description_weight: float = 
     query_BR = match(cost_BQR, there_BR)
     cost_BR = cost_BQR.gather(1, query_BR[:, None])[:, 0]
     rows_BRD = mine["query"].gather(1, query_BR[..., None].expand(-1, -1, mine["query"].shape[-1]))
-    sides = (mine["region_number"], every["region_number"], there_BR, regions.there(every["box"]), pairs.scale)
-    told, right = regions.contrast(rows_BRD, every["region_text"], *sides)
+    same_BRM, counts_BRM = regions.equal_texts(mine["region_number"], every["region_number"], there_BR, regions.there(every["box"]))
+    told, right = regions.contrast(rows_BRD, every["region_text"], same_BRM, counts_BRM, there_BR, pairs.scale)
     boxes, told = box_weight * regions.mean_of_regions(cost_BR, there_BR), description_weight * told
     terms = {**whole.terms, "boxes": boxes, "descriptions": told}
     return Loss(whole.total + boxes + told, terms, {**whole.report, "description_accuracy": right.detach()})
@@ -159,7 +159,8 @@ class Method(nn.Module):
         query_BQW = self.norm(x_BTW[:, : len(self.queries)])
         middle, side = self.box(query_BQW).sigmoid().chunk(2, dim=-1)
         found = torch.cat([middle - side / 2, middle + side / 2], dim=-1)
-        return {**regions.region_rows(see), "query": F.normalize(self.row(query_BQW), dim=-1), "found": found}
+        told = {"region_text": see.text("regions"), "region_number": see.extra["region_numbers"], "box": see.extra["boxes"]}
+        return {**told, "query": F.normalize(self.row(query_BQW), dim=-1), "found": found}
 
     def forward(self, pairs: Pairs) -> Loss:
         """:func:`grain` with the run's options."""

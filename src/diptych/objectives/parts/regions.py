@@ -47,17 +47,9 @@ def numbers(words: Words, draw: random.Random) -> list[float]:
     return [float(zlib.crc32(text.encode()) % HASH) for text in texts(words, draw)]
 
 
-EXTRA = {"boxes": boxes, "text.regions": texts, "region_numbers": numbers}
-
-
 def there(box_BR4: Tensor) -> Tensor:
     """Which boxes show something, (B, R)."""
     return (box_BR4[..., 2] - box_BR4[..., 0]) * (box_BR4[..., 3] - box_BR4[..., 1]) > LEAST_AREA
-
-
-def region_rows(see: See) -> dict[str, Tensor]:
-    """What every objective on regions gives: ``region_text`` (B, R, D) unit rows, ``region_number`` (B, R) and ``box`` (B, R, 4)."""
-    return {"region_text": see.text("regions"), "region_number": see.extra["region_numbers"], "box": see.extra["boxes"]}
 
 
 def grid_of(see: See, tokens_BTD: Tensor, objective: str) -> tuple[int, int]:
@@ -83,21 +75,27 @@ def centres(grid: tuple[int, int], device: torch.device) -> Tensor:
     return torch.stack([x.repeat(len(y)), y.repeat_interleave(len(x))], dim=1)
 
 
+def equal_texts(row_BR: Tensor, column_NR: Tensor, there_BR: Tensor, there_NR: Tensor) -> tuple[Tensor, Tensor]:
+    """Positives and columns that count for :func:`contrast`, (B, R, N·R) each: regions of an equal number; every region that is there."""
+    counts_BRM = there_NR.flatten().expand(*there_BR.shape, -1)
+    return (row_BR[..., None] == column_NR.flatten()) & counts_BRM, counts_BRM
+
+
 def contrast(
-    rows_BRD: Tensor, cols_NRD: Tensor, row_BR: Tensor, column_NR: Tensor, there_BR: Tensor, there_NR: Tensor, scale: Tensor
+    rows_BRD: Tensor, cols_NRD: Tensor, same_BRM: Tensor, counts_BRM: Tensor, there_BR: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Softmax contrast of each region row with all regions' columns, and the share of rows whose best column has an equal text.
+    """Softmax contrast of each region row with all regions' columns, and the share of rows whose best column is a positive.
 
     A picture's loss is the mean over its regions, 0 where it shows none; then the mean over pictures.
 
     Args:
-        row_BR, column_NR: numbers of texts; equal ones are positives, among which the target is even.
-        there_BR, there_NR: which rows and columns count.
+        same_BRM, counts_BRM: positives, among which the target is even, and what else stands in the denominator; M = N·R columns.
+        there_BR: which rows count.
     """
     wide = torch.promote_types(rows_BRD.dtype, torch.float32)
     logits_BRM = scale.to(wide) * torch.einsum("brd,md->brm", rows_BRD.to(wide), cols_NRD.flatten(0, 1).to(wide))
-    logits_BRM = logits_BRM.masked_fill(~there_NR.flatten(), torch.finfo(wide).min / 2)
-    same_BRM = (row_BR[..., None] == column_NR.flatten()) & there_NR.flatten() & there_BR[..., None]
+    logits_BRM = logits_BRM.masked_fill(~counts_BRM, torch.finfo(wide).min / 2)
+    same_BRM = same_BRM & there_BR[..., None]
     share_BRM = same_BRM.to(wide) / same_BRM.sum(-1, keepdim=True).clamp_min(1)
     loss_BR = -(share_BRM * torch.where(same_BRM, logits_BRM.log_softmax(-1), 0.0)).sum(-1)
     best_BR = same_BRM.gather(-1, logits_BRM.detach().argmax(-1, keepdim=True))[..., 0]
