@@ -19,7 +19,8 @@ CLAIM = Claim(
     measure=together(zero_shot, rank_of_pictures),
     primary="zero-shot top-1",
     start=WARM,
-    note="β = 8 and 1/τ = 30 as in the authors' command for Conceptual Captions; both fixed. CLIP's scale is learned.",
+    note="1/τ = 30, β = 14.3 (the default of the authors' code), both fixed; CLIP's scale is learned. Tried before: β = 8, their command's "
+    "value, which lost 3 points of zero-shot accuracy here and gained 5 of effective rank.",
 )
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def info_loob(anchors, others, concept, tau) -> float:
     return math.fsum(losses) / len(losses)
 
 
-def reference(image, text, concept, scale, bias, *, beta=8.0, inverse_temperature=30.0) -> float:
+def reference(image, text, concept, scale, bias, *, beta=14.3, inverse_temperature=30.0) -> float:
     """All rows of all ranks as lists; returns the scalar loss. Scale and bias take no part."""
     ux, uy = ([retrieve(row, image, beta) for row in rows] for rows in (image, text))
     vx, vy = ([retrieve(row, text, beta) for row in rows] for rows in (image, text))

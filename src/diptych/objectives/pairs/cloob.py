@@ -23,8 +23,9 @@ With images x, texts y, fixed β and τ, all rows of unit length::
 
 The paper has unique pairs (P = {i}); equal concepts are positives here, left out of the denominator like i itself, and a row
 whose columns are all positives adds nothing. The factor τ, as in the authors' code, makes the size of the gradient independent
-of τ. Both temperatures are settings and stay fixed; the defaults are those of the authors' command for Conceptual Captions. The
-model's own scale starts at 1 / τ and takes no part. Gradients flow through states and stored patterns alike: the paper stops none.
+of τ. Both temperatures are settings and stay fixed: 1 / τ = 30 as in the authors' command for Conceptual Captions, β = 14.3 as in their
+code (8 in that command, which mixes more of the batch into each row). The model's own scale starts at 1 / τ and takes no part.
+Gradients flow through states and stored patterns alike: the paper stops none.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    beta: float = Field(default=8.0, gt=0.0)
+    beta: float = Field(default=14.3, gt=0.0)
     inverse_temperature: float = Field(default=INIT_SCALE, gt=0.0)
 
 
@@ -86,7 +87,7 @@ def _leave_one_out(anchor_BD: Tensor, other_ND: Tensor, same_BN: Tensor, inverse
     return loss_B.mean() / inverse, hits(logits_BN, same_BN)
 
 
-def cloob(pairs: Pairs, *, beta: float = 8.0, inverse_temperature: float = INIT_SCALE) -> Loss:
+def cloob(pairs: Pairs, *, beta: float = 14.3, inverse_temperature: float = INIT_SCALE) -> Loss:
     """The loss of this rank's rows; what is stored are the rows of all ranks.
 
     Args:
