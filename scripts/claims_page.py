@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,13 +48,13 @@ def line(row: Mapping[str, Any]) -> str:
 def section(identity: str, rows: Sequence[Mapping[str, Any]], card: Mapping[str, str], claim: str) -> str:
     """One method."""
     name, first = card.get("name", identity), rows[0]
-    names = " → ".join(first["names"]) if first.get("names") else "baseline → method"
     told = [f"## {name} (`{identity}`)", "", f"{card.get('paper', '')}. Claim: {card.get('claim') or claim}"]
-    told += ["", f"Published: {first['published'] or 'no figure'}. Here: {first['start']}; {first['budget']}. Arms: {names}.", ""]
-    told += ["| measured | baseline | method | effect | verdict | seeds | cost |", "|---|---|---|---|---|---|---|"]
-    told += [line(row) for row in rows]
-    notes = list(dict.fromkeys(row["note"] for row in rows if row["note"]))
-    return "\n".join([*told, *(["", *notes] if notes else []), "", f"`{first['command']}`", ""])
+    told += ["", f"Published: {first['published'] or 'no figure'}. `{first['command']}`", ""]
+    for (names, start, budget, note), part in itertools.groupby(rows, lambda row: (row["names"], row["start"], row["budget"], row["note"])):
+        told += [f"{names[1][0].upper()}{names[1][1:]} against {names[0]}: {start}; {budget}.", ""]
+        told += [f"| measured | {names[0]} | {names[1]} | effect | verdict | seeds | cost |", "|---|---|---|---|---|---|---|"]
+        told += [*(line(row) for row in part), "", *([note, ""] if note else [])]
+    return "\n".join(told)
 
 
 def page(records: Path) -> str:

@@ -55,3 +55,18 @@ def warm_start(preset: str) -> Path:
     folder = cache_folder() / "starts" / key_of(run)
     train_run(run, folder, False)
     return folder / "model"
+
+
+def start_of(run: Run) -> Run:
+    """The arm that is the start itself: :func:`train_unless_start` trains it not at all."""
+    return run.with_set("budget.steps=1")
+
+
+def train_unless_start(run: Run, folder: Path, progress: bool) -> Any:
+    """The start's model where :func:`start_of` made the arm, else the trained one."""
+    if run.budget.steps != 1:
+        return train_run(run, folder, progress)
+    from diptych.towers.formats.load import load
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return load(str(run.init.from_))

@@ -5,37 +5,23 @@ Paper: better than CLIP on MMVP-VLM and open-vocabulary segmentation, still alig
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
-from common import Claim, main, train_run
+from common import Claim, main
 from details import detail
 from measures import together, zero_shot
-from starts import WARM, warm
+from starts import WARM, start_of, train_unless_start, warm
 
-from diptych.engine.run import ObjectiveConfig, Run
+from diptych.engine.run import ObjectiveConfig
 
-
-def train(run: Run, folder: Path, progress: bool) -> Any:
-    """The start itself for the baseline; training for the method."""
-    if run.objective.name == "un2clip":
-        return train_run(run, folder, progress)
-    from diptych.towers.formats.load import load
-
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "cost.json").write_text(json.dumps({"processor_seconds": None}))
-    return load(str(run.init.from_))
-
+METHOD = warm(steps=300, objective=ObjectiveConfig(name="un2clip"))
 
 CLAIM = Claim(
     id="un2clip",
-    baseline=warm(steps=1),
-    method=warm(steps=300, objective=ObjectiveConfig(name="un2clip")),
+    baseline=start_of(METHOD),
+    method=METHOD,
     measure=together(detail, zero_shot),
     primary="detail probe",
     start=WARM,
-    train=train,
+    train=train_unless_start,
     names=("the start", "un²CLIP"),
     note="The baseline is the start, untrained further. 300 steps, the first 180 of which train the denoiser alone; no text takes part.",
 )
