@@ -71,9 +71,10 @@ def build_loader(run: Run, dataset: Any, model: Any, ranks: Ranks) -> Loader:
     """Batches of this rank, at the model's size, in the model's tokens.
 
     Raises:
-        UsageError: the model has no tokenizer; the batch does not divide.
+        UsageError: the run reads captions and the model has no tokenizer; the batch does not divide.
     """
-    if model.tokenizer is None:
+    words = wants_words(run)
+    if words and model.tokenizer is None:
         raise UsageError(f"model {model.config.name!r}", "it has no tokenizer", "Give one: DualEncoder(config, tokenizer=…)")
     part = (run.data.micro or 1) * ranks.world
     if run.data.batch % part:
@@ -82,7 +83,7 @@ def build_loader(run: Run, dataset: Any, model: Any, ranks: Ranks) -> Loader:
         )
     return Loader(
         dataset,
-        tokenize=model.tokenizer,
+        tokenize=model.tokenizer if words else None,
         preprocess=model.config.preprocess,
         batch_size=run.data.batch,
         seed=run.seed,
@@ -90,7 +91,7 @@ def build_loader(run: Run, dataset: Any, model: Any, ranks: Ranks) -> Loader:
         world=ranks.world,
         augment=run.data.augment,
         workers=run.data.workers,
-        caption=run.data.caption if wants_words(run) else "none",
+        caption=run.data.caption if words else "none",
         crop_text=False,
         max_broken=run.data.max_broken,
         material=build_material(run),

@@ -103,6 +103,9 @@ def test_pictures_alone_need_no_words(tmp_path):
     model = build_model(config)
     kept = {name: p.clone() for name, p in model.text.named_parameters()}
     assert all(torch.equal(p, kept[name]) for name, p in done.model.text.named_parameters())
+    model.tokenizer = None
+    with build_loader(config, Wordless(), model, CPU) as loader:
+        assert next(loader).captions == ()
 
 
 def test_views_of_another_number_are_refused():
