@@ -24,6 +24,7 @@ ANIMALS = ("dog", "cat", "horse", "elephant", "fish", "turtle", "owl", "butterfl
 FOOD = ("pineapple", "banana", "pizza", "carrot", "ice cream", "mushroom")
 THINGS = ("automobile", "bicycle", "sailboat", "airplane", "house", "rocket", "guitar", "key")
 NAMES = (*ANIMALS, *FOOD, *THINGS)
+FEW = NAMES[::2]
 
 
 def arm(data: DataConfig, **settings: Any) -> Run:

@@ -75,7 +75,8 @@ class Options(BaseModel):
 
     Args:
         margin: by how much the cosine with the caption must exceed the one with its swapped caption.
-        weight: of the hinge; the paper's code has 5, the paper's text sums the two losses.
+        weight: of the hinge; 5 in the authors' code, whose other term is made of bare cosines too. Here the contrast multiplies them by
+            the scale, so a larger weight is nearer to theirs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
