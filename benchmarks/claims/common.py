@@ -21,6 +21,7 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -108,14 +109,32 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diptych" / "claims"
 
 
+def file_of(module: str) -> Path:
+    """The file of a dotted module of the package."""
+    return ROOT / "src" / (module.replace(".", "/") + ".py")
+
+
+def parts_of(path: Path) -> list[Path]:
+    """Files of the folders ``parts`` that a method's file imports, directly or through one another."""
+    found: list[Path] = []
+    waiting = [path]
+    while waiting:
+        for name in re.findall(r"^from (diptych(?:\.\w+)*\.parts(?:\.\w+)?) import (\w+)", waiting.pop().read_text(encoding="utf-8"), re.M):
+            module = name[0] if not name[0].endswith(".parts") else ".".join(name)
+            if file_of(module) not in found:
+                found.append(file_of(module))
+                waiting.append(file_of(module))
+    return found
+
+
 def key_of(run: Run, *more: str) -> str:
     """12 hexadecimal digits of all that decides a run: settings, the files of its methods, ``more``."""
     files = [registry.find(run.objective.name, *OBJECTIVES).module]
     files += [registry.find(run.tokens.name, "tokens").module] if run.tokens else []
     files += [registry.find(run.data.rewrite.name, "captions").module] if run.data.rewrite else []
     digest = hashlib.sha256(run.model_copy(update={"name": "claim"}).to_yaml().encode())
-    for module in files:
-        digest.update((ROOT / "src" / (module.replace(".", "/") + ".py")).read_bytes())
+    for path in sorted({path for module in files for path in (file_of(module), *parts_of(file_of(module)))}):
+        digest.update(path.read_bytes())
     for start in (run.init.from_, run.init.image_from, run.init.text_from):
         weights = Path(start or "-") / "model.safetensors"
         digest.update(hashlib.sha256(weights.read_bytes()).digest() if weights.exists() else str(start).encode())

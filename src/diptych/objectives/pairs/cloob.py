@@ -25,7 +25,7 @@ The paper has unique pairs (P = {i}); equal concepts are positives here, left ou
 whose columns are all positives adds nothing. The factor τ, as in the authors' code, makes the size of the gradient independent
 of τ. Both temperatures are settings and stay fixed: 1 / τ = 30 as in the authors' command for Conceptual Captions, β = 14.3 as in their
 code (8 in that command, which mixes more of the batch into each row). The model's own scale starts at 1 / τ and takes no part.
-Gradients flow through states and stored patterns alike: the paper stops none.
+Gradients flow through states and stored patterns alike, as in the authors' code.
 """
 
 from __future__ import annotations
