@@ -121,6 +121,8 @@ def test_prompts_do_not_see_one_another():
     whole = prompter.regions(tokens, (4, 4), boxes)
     turned = prompter.regions(tokens, (4, 4), boxes[:, [2, 0, 1]])
     torch.testing.assert_close(turned, whole[:, [2, 0, 1]])
+    elsewhere = torch.cat([boxes[:, :2], torch.rand(2, 1, 4)], dim=1)
+    torch.testing.assert_close(prompter.regions(tokens, (4, 4), elsewhere)[:, :2], whole[:, :2])
     moved = tokens.clone()
     moved[0] = moved[0].flip(0)
     assert not torch.allclose(prompter.regions(moved, (4, 4), boxes)[0], whole[0])
