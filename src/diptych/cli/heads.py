@@ -15,6 +15,7 @@ from rich.console import Console
 from diptych.cli.training import Request, finish, look, open_parts
 from diptych.core.errors import UsageError, nearest
 from diptych.engine.heads import HeadsConfig, tune_heads
+from diptych.engine.options import read_yaml
 from diptych.towers.formats.load import load, save
 
 
@@ -51,7 +52,7 @@ def repeated(request: Request) -> Request:
     What is typed now comes before what the file says.
     """
     try:
-        values = yaml.safe_load(Path(str(request.recipe)).read_text(encoding="utf-8"))
+        values = read_yaml(Path(str(request.recipe)).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
         return request  # Run.from_yaml reads it again and says what is wrong
     if not isinstance(values, dict) or values.get("tune") != "heads":
@@ -83,7 +84,7 @@ def settings(assignments: tuple[str, ...]) -> tuple[int, HeadsConfig]:
         if name not in known:
             raise UsageError(f"setting {name!r}", "the tuning of heads has no such setting", nearest(name, known))
         try:
-            values[name] = yaml.safe_load(text)
+            values[name] = read_yaml(text)
         except yaml.YAMLError as error:
             raise UsageError(f"--set {assignment!r}", "the value is no YAML", "Quote it") from error
     seed = values.pop("seed", 0)

@@ -9,7 +9,7 @@ import yaml
 
 from diptych.core import registry
 from diptych.core.errors import UsageError
-from diptych.engine.options import check_options
+from diptych.engine.options import check_options, read_yaml
 from diptych.towers.formats.load import load
 from diptych.towers.thinned import Thinned
 
@@ -28,7 +28,7 @@ def thinned(model: str, tokens: str | None, settings: Sequence[str]) -> Thinned:
         if not equals:
             raise UsageError(f"--set {setting!r}", "it has no '='", "Write it as ratio=0.5")
         try:
-            options[name.strip()] = yaml.safe_load(value)
+            options[name.strip()] = read_yaml(value)
         except yaml.YAMLError as error:
             raise UsageError(f"--set {setting!r}", "the value is no YAML", "Quote it") from error
     checked = check_options("tokens", tokens, options)

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from diptych.core import registry
 from diptych.core.errors import UsageError, nearest
 
 OBJECTIVES = ("objective", "views")  # families of what is minimised
+
+
+class Yaml(yaml.SafeLoader):
+    """YAML in which only ``true`` and ``false`` are truth values, as in YAML 1.2: ``precision: off`` is the word."""
+
+
+Yaml.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:bool"]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Yaml.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
+def read_yaml(text: str) -> Any:
+    """Plain values out of YAML. Raises ``yaml.YAMLError``."""
+    return yaml.load(text, Loader=Yaml)
 
 
 class Named(Protocol):

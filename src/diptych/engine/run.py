@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from diptych.core.errors import UsageError
 from diptych.data.augment import Augment
-from diptych.engine.options import check_keys, check_options
+from diptych.engine.options import check_keys, check_options, read_yaml
 
 
 class Part(BaseModel):
@@ -221,7 +221,7 @@ class Run(Part):
     def from_yaml(path: Path | str) -> Run:
         """Read ``run.yaml``. Raises :class:`UsageError` for a missing file, bad YAML, unknown keys and bad values."""
         try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            values = read_yaml(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise UsageError(f"run file {path}", error.strerror or str(error), "Give the path of a run.yaml") from error
         except yaml.YAMLError as error:
@@ -255,7 +255,7 @@ class Run(Part):
             if path in (["budget"], ["init"]) and last in (exclusive := _EXCLUSIVE[path[0]]):
                 part.update({name: None for name in exclusive if name != last})
             try:
-                part[last] = yaml.safe_load(text)
+                part[last] = read_yaml(text)
             except yaml.YAMLError as error:
                 raise UsageError(f"--set {assignment!r}", "the value is no YAML", "Quote it") from error
         return Run.from_dict(values)

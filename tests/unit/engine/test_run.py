@@ -53,3 +53,15 @@ def test_a_file_that_is_no_run(tmp_path):
         (tmp_path / "run.yaml").write_text(text)
         with pytest.raises(UsageError):
             Run.from_yaml(tmp_path / "run.yaml")
+
+
+@pytest.mark.parametrize(("text", "value"), [("off", "off"), ("auto", "auto")])
+def test_words_that_older_yaml_takes_for_truth_values_stay_words(text, value, tmp_path):
+    assert run(f"precision={text}").precision == value
+    (tmp_path / "run.yaml").write_text(run().to_yaml().replace("precision: 'off'", f"precision: {text}"))
+    assert Run.from_yaml(tmp_path / "run.yaml").precision == value
+
+
+def test_truth_values_are_still_read():
+    options = run("objective.name=genhancer", "objective.options={end_to_end: true, first: 0.0}").objective.options
+    assert options == {"end_to_end": True, "first": 0.0}

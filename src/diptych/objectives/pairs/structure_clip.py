@@ -18,8 +18,7 @@ A swapped caption is ``meta["swapped"]``, else one that exchanges two things of 
 built by rules (``parts/phrases.py``). A caption that holds nothing to exchange has no hinge.
 
 Not here: the knowledge-enhanced encoder, which adds an encoding of the graph's triples to the text row. A text is then no longer a string
-alone, at inference too, so it is a text tower of its own rather than an objective; in the paper's ablation most of the gain is the
-negatives'.
+alone, at inference too, so it is a text tower of its own rather than an objective.
 """
 
 from __future__ import annotations
