@@ -71,7 +71,7 @@ def off_the_shelf(run: Run, folder: Path, progress: bool) -> Shelf:
     """The run's model, trained where it is not yet, with the run's token method."""
     folder.mkdir(parents=True, exist_ok=True)
     assert run.tokens is not None
-    method = registry.find(run.tokens.name, "tokens").function(**options_of("tokens", run.tokens), device="cpu")
+    method = registry.find(run.tokens.name, "tokens").make(options_of("tokens", run.tokens), "cpu")
     if run.init.from_ is not None:
         return Shelf(load(run.init.from_), method, run.seed, run.init.from_)
     plain = run.model_copy(update={"tokens": None})

@@ -34,4 +34,4 @@ def thinned(model: str, tokens: str | None, settings: Sequence[str]) -> Thinned:
     checked = check_options("tokens", tokens, options)
     loaded = load(model)
     told = " ".join([tokens, *(f"{name}={value}" for name, value in options.items())])
-    return Thinned(loaded, registry.find(tokens, "tokens").function(**checked, device=loaded.device), told)
+    return Thinned(loaded, registry.find(tokens, "tokens").make(checked, loaded.device), told)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +38,11 @@ class Entry:
     def function(self) -> Any:
         """The method's function, which is named as its id with ``_`` for ``-`` (imports its file)."""
         return getattr(self.load(), self.id.replace("-", "_"))
+
+    def make(self, options: Mapping[str, Any], device: Any) -> Any:
+        """What the method's function makes of ``options``; a function that draws takes the ``device`` to draw on."""
+        draws = "device" in inspect.signature(self.function).parameters
+        return self.function(**options, **({"device": device} if draws else {}))
 
     @property
     def card(self) -> Card:

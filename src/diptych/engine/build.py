@@ -54,7 +54,7 @@ def build_tokens(run: Run, device: torch.device) -> TokenMethod | None:
     """The run's token method, or None."""
     if run.tokens is None:
         return None
-    return registry.find(run.tokens.name, "tokens").function(**options_of("tokens", run.tokens), device=device)
+    return registry.find(run.tokens.name, "tokens").make(options_of("tokens", run.tokens), device)
 
 
 def open_data(run: Run) -> Any:

@@ -19,6 +19,7 @@ from diptych.engine.encode import Encoded, Encoder, Inputs, TextCache, inputs_of
 from diptych.engine.objective import BOTH, Follower, build_objective, frozen_copy, momentum_of, tokens_need
 from diptych.engine.parallel import Ranks
 from diptych.engine.run import Run
+from diptych.towers.base import check_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,8 @@ class Stepper:
 
     def __init__(self, run: Run, model: Any, ranks: Ranks, tokens: TokenMethod | None = None, how: str | None = None) -> None:
         self.run, self.model, self.ranks, self.tokens = run, model, ranks, tokens
+        if tokens is not None:
+            check_tokens(model.image, tokens)
         self.objective = objective = build_objective(run, model, ranks.device)
         if "text" not in objective.uses and not objective.texts:
             freeze(model, {"text", "text_projection", "scale"})

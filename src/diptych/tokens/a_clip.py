@@ -159,7 +159,6 @@ class AClip:
         return tokens
 
 
-def a_clip(*, ratio: float = 0.5, resolution: float = 1.0, momentum: float = 0.99, device: torch.device | str = "cpu") -> AClip:
-    """The method, which draws nothing, so that it works on any ``device``. See :class:`Options`."""
-    del device
+def a_clip(*, ratio: float = 0.5, resolution: float = 1.0, momentum: float = 0.99) -> AClip:
+    """The method; see :class:`Options`."""
     return AClip(ratio, resolution, momentum)

@@ -148,10 +148,8 @@ def pitome(
     spread: Spread = "share",
     alpha: float = 1.0,
     proportional: bool = True,
-    device: torch.device | str = "cpu",
 ) -> PiToMe:
-    """The method, which draws nothing, so that it works on any ``device``. See :class:`Options`."""
-    del device
+    """The method; see :class:`Options`."""
     if ratio is not None and keep is not None:
         raise UsageError("tokens 'pitome'", "ratio and keep say the same thing", "Give one")
     return PiToMe(0.5 if ratio is None else ratio, keep, spread, alpha, proportional)

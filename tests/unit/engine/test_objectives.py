@@ -7,7 +7,7 @@ import torch
 from toys import Toys, run
 
 from diptych.core.errors import UsageError
-from diptych.engine.build import build_loader, build_model
+from diptych.engine.build import build_loader, build_model, build_tokens
 from diptych.engine.loop import train
 from diptych.engine.objective import Follower, build_material
 from diptych.engine.parallel import Ranks
@@ -128,3 +128,10 @@ def test_freezing_follows_what_an_objective_uses():
     Stepper(config, model, CPU)
     assert not any(p.requires_grad for p in model.text.parameters())
     assert all(p.requires_grad for p in model.image.parameters())
+
+
+@pytest.mark.parametrize(("name", "tower"), [("random-mask", "demo"), ("tome", "demo"), ("evit", "mini")])
+def test_a_token_method_and_a_tower_that_do_not_go_together_are_told_before_the_first_step(name, tower):
+    config = run(f"init={{preset: {tower}, text_from: mini}}", f"tokens.name={name}")
+    with pytest.raises(UsageError, match=f"token method '?{name}.* with image tower"):
+        Stepper(config, build_model(config), CPU, build_tokens(config, CPU.device))
