@@ -38,7 +38,8 @@ from diptych.core.rng import generator
 from diptych.engine.options import OBJECTIVES
 from diptych.engine.run import Run
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 RECORDS = ROOT / "docs" / "claims.jsonl"
 DRAWS = 4000
 
@@ -166,7 +167,7 @@ def arm(claim: Claim, run: Run, name: str, seed: int, smoke: bool) -> tuple[dict
     parts = [inspect.getsource(claim.train)] if claim.train else []
     parts += [str(dataset.fingerprint())] if dataset is not None else []
     folder = cache_folder() / ("smoke" if smoke else "runs") / key_of(run, *parts)
-    made = hashlib.sha256((inspect.getsource(claim.measure) + claim.id).encode()).hexdigest()[:8]
+    made = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HERE.glob("*.py"))) + claim.id.encode()).hexdigest()[:8]
     kept = folder / f"measured-{made}.json"
     if kept.exists() and not smoke:
         table = json.loads(kept.read_text())
