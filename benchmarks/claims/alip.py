@@ -17,8 +17,8 @@ OPEN = {"sample_gamma": 0.0, "pair_gamma": 0.0}
 
 CLAIM = Claim(
     id="alip",
-    baseline=arm(DATA, objective=ObjectiveConfig(name="alip", options=OPEN)),
-    method=arm(DATA, objective=ObjectiveConfig(name="alip")),
+    baseline=arm(DATA, steps=120, objective=ObjectiveConfig(name="alip", options=OPEN)),
+    method=arm(DATA, steps=120, objective=ObjectiveConfig(name="alip")),
     measure=together(retrieval, zero_shot),
     primary="text to image recall@10",
     start=WARM,

@@ -26,8 +26,8 @@ def measure(model: Any) -> dict[str, Values]:
 
 CLAIM = Claim(
     id="structure-clip",
-    baseline=arm(DATA, steps=300, optim=RATE, objective=ObjectiveConfig(name="clip")),
-    method=arm(DATA, steps=300, optim=RATE, objective=ObjectiveConfig(name="structure-clip", options={"weight": 20.0})),
+    baseline=arm(DATA, steps=200, optim=RATE, objective=ObjectiveConfig(name="clip")),
+    method=arm(DATA, steps=200, optim=RATE, objective=ObjectiveConfig(name="structure-clip", options={"weight": 20.0})),
     measure=measure,
     primary="swapped-caption accuracy",
     start=WARM,
