@@ -40,13 +40,18 @@ class Stepped:
     report: Mapping[str, Tensor]
 
 
+def share_weights(model: Any) -> bool:
+    """Whether the two towers have a parameter in common."""
+    return bool({*model.image.parameters()} & {*model.text.parameters()})
+
+
 def freeze(model: Any, names: Set[str]) -> None:
     """Train neither of the parts ``names`` (as in ``init.frozen``), which :func:`training_mode` puts into evaluation mode.
 
     Raises:
         UsageError: one of two towers that share weights is to be frozen alone.
     """
-    if ("image" in names) != ("text" in names) and {*model.image.parameters()} & {*model.text.parameters()}:
+    if ("image" in names) != ("text" in names) and share_weights(model):
         raise UsageError("init.freeze", "the two towers share weights", "Freeze both or neither")
     for name in ("image", "text", "image_projection", "text_projection"):
         if name in names:
@@ -92,7 +97,7 @@ class Stepper:
             check_tokens(model.image, tokens)
         self.objective = objective = build_objective(run, model, ranks.device)
         if "text" not in objective.uses and not objective.texts:
-            freeze(model, {"text", "text_projection", "scale"})
+            freeze(model, {"text_projection", "scale"} | (set() if share_weights(model) else {"text"}))
         text_taps = any(tap.startswith("text.") and tap != "text.pooled" for tap in objective.taps)
         frozen_text = not text_taps and not any(p.requires_grad for p in model.text.parameters())
         self.cache = TextCache(model.text) if frozen_text else None

@@ -135,3 +135,11 @@ def test_a_token_method_and_a_tower_that_do_not_go_together_are_told_before_the_
     config = run(f"init={{preset: {tower}, text_from: mini}}", f"tokens.name={name}")
     with pytest.raises(UsageError, match=f"token method '?{name}.* with image tower"):
         Stepper(config, build_model(config), CPU, build_tokens(config, CPU.device))
+
+
+def test_pictures_alone_train_a_tower_that_shares_its_weights():
+    config = run("init.preset=ms-clip-tiny", "objective.name=simclr")
+    model = build_model(config)
+    Stepper(config, model, CPU)
+    assert all(p.requires_grad for p in model.image.parameters())
+    assert not any(p.requires_grad for p in model.text_projection.parameters())
