@@ -1,6 +1,7 @@
 """ALIP's gates against the same two captions without gates, where 30 % of the raw captions belong to other pictures.
 
-Paper: state of the art in zero-shot retrieval after pretraining on YFCC15M with OFA's captions as the synthetic path.
+Paper: state of the art in zero-shot retrieval after pretraining on YFCC15M with OFA's captions as the synthetic path: Flickr30K recall@1,
+both ways, 70.5 / 48.9 against CLIP's 34.9 / 23.4 (ViT-B/32; authors' README).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """CLOC against CLIP on scenes of two things: what is in a box, and captions and scenes as a whole.
 
-Paper: region recognition and retrieval far above CLIP, image tasks held. CLIP's row of a box is the mean of its patch tokens in the box,
-through its projection, without a crop; CLOC's comes from the prompter that was trained with it.
+Paper: with the prompter, recognition and retrieval of regions without further training, better than by pooling a region's tokens;
+ImageNet 74.9 beside CLIP's 76.2 (table 2, which has no figures of CLIP for regions). CLIP's row of a box here is the mean of its patch
+tokens in the box, through its projection, without a crop; CLOC's comes from the prompter that was trained with it.
 """
 
 from __future__ import annotations

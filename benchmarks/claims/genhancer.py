@@ -1,6 +1,7 @@
 """GenHancer's two stages against training denoiser and tower together: the detail probe, and zero-shot accuracy kept.
 
-Paper: two stages with the global token alone; MMVP-VLM +6.0 points on OpenAI's CLIP; end-to-end training is worse.
+Paper: two stages with the global token alone; MMVP-VLM 31.9 against 19.3 for OpenAI's CLIP and 25.9 for DIVA (table 1);
+end-to-end training loses more than 5 points (figure 6).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """GRAIN against CLIP on scenes of two tinted things: naming things in colours that they never had in training.
 
-Paper: zero-shot recognition by descriptions, also of concepts that were never seen, above CLIP on the same pairs.
+Paper: zero-shot recognition on 11 data sets above earlier methods, and of novel concepts (Products-2023); no single figure (abstract).
 """
 
 from __future__ import annotations

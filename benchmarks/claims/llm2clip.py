@@ -1,8 +1,8 @@
 """LLM2CLIP against a plain text tower of 48 tokens: which of 512 scenes a caption of more than 40 words is about.
 
-Paper: a language model tuned on captions and frozen lifts retrieval, most for long captions. Here the model is MiniLM (22 million
-parameters), tuned once on pairs of captions of one scene; then image tower and adapter learn from it as long as the baseline's two
-towers learn.
+Paper: a language model tuned on captions and frozen lifts retrieval and reads long captions; no single figure. Here the model is MiniLM
+(22 million parameters), tuned once on pairs of captions of one scene; then image tower and adapter learn from it as long as the
+baseline's two towers learn.
 
 The second comparison leaves the tuning out.
 """

@@ -1,6 +1,6 @@
 """PiToMe against ToMe and against merging without looking, at half the tokens and without training.
 
-Paper: CLIP on Flickr30k loses 0.3 points of recall where others lose 4.5 (abstract). Both methods merge as many tokens in each block here.
+Paper: CLIP on Flickr30k loses 0.3 % on average where others lose 4.5 % (abstract). Both methods merge as many tokens in each block here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """FLIP: what leaving out a random half of the patches costs at equal steps, and what it spares.
 
-Paper: at equal time, masking half lets a run see twice the pairs, and wins (figure 1 and table 1). At equal steps it must lose: the effect
-here is of training on all patches against training on a random half, and the cost is that of all against half.
+Paper: after equally many pairs and at the same batch, half of the patches give 68.5 % of zero-shot ImageNet and all of them 68.6 %; with
+twice the batch half win by 1.2 points, in half the time (tables 1a and 1b). Here steps and batch are equal, so no gain is to be expected:
+the effect is of training on all patches against training on a random half, and the cost is that of all against half.
 """
 
 from __future__ import annotations

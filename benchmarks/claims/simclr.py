@@ -1,6 +1,6 @@
 """SimCLR: features of the tower against those before training; colour changes and the head against their absence.
 
-Paper: ImageNet linear probe 76.5 % (abstract); crops need colour changes beside them (figure 5); without the head the features are worse by
+Paper: ImageNet linear probe 76.5 % (table 6); crops need colour changes beside them (figure 5); without the head the features are worse by
 more than 10 points (section 4.2).
 """
 

@@ -34,7 +34,7 @@ CARD = Card(
     family="study",
     paper="CLIP with Quality Captions: A Strong Pretraining for Vision Tasks, arXiv:2405.08911",
     where="sections 3 and 4, caption quality against dense prediction",
-    claim="well aligned captions alone make CLIP's tower good at dense prediction, with a tenth of the data",
+    claim="well aligned captions alone make CLIP's tower good at dense prediction",
     published="12.1 % higher mIoU and 11.5 % lower depth RMSE than masked image modelling with ViT-B/16 (abstract)",
 )
 

@@ -32,8 +32,8 @@ CARD = Card(
     paper="Scaling Language-Image Pre-Training via Masking, arXiv:2212.00794",
     where="section 3, image masking",
     code="https://github.com/facebookresearch/flip",
-    claim="more accurate than training on whole images, in less time",
-    published="accuracy and speed above the baseline without masking on 400 million pairs (abstract)",
+    claim="more accurate than training on whole images, in less time, where the batch grows as the patches go",
+    published="ImageNet zero-shot +1.2 points in half the time with half of the patches and twice the batch (section 4.1, ViT-L/16)",
 )
 
 

@@ -42,7 +42,7 @@ CARD = Card(
     where="section 3, the two gates and the adaptive contrastive loss",
     code="https://github.com/deepglint/ALIP",
     claim="state of the art in zero-shot retrieval and linear probes, at several scales of models and data",
-    published="abstract",
+    published="Flickr30K zero-shot recall@1, both ways, 70.5 / 48.9 against CLIP's 34.9 / 23.4 (ViT-B/32, YFCC15M; authors' README)",
 )
 ROUNDING = 1e-6
 COLUMNS = frozenset({"synthetic", "similarity"})

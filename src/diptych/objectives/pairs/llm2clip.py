@@ -41,7 +41,7 @@ CARD = Card(
     where="caption-to-caption contrastive fine-tuning, the first of its two stages",
     code="https://github.com/microsoft/LLM2CLIP",
     claim="a language model tuned on captions and then frozen makes a better text side, above all for long captions",
-    published="substantial gains over CLIP, EVA02 and SigLIP2 in retrieval with short and long captions (abstract)",
+    published="substantial gains over CLIP, EVA02 and SigLIP2 in zero-shot and cross-lingual retrieval (abstract); no single figure",
 )
 USES = frozenset({"text"})
 COLUMNS = frozenset({"other"})

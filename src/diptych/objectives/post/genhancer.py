@@ -1,6 +1,6 @@
 """GenHancer: a small denoiser that sees only the tower's global row teaches the tower what its row leaves out.
 
-Paper: Ma et al., "GenHancer: Imperfect Generative Models are Secretly Strong Vision-Centric Enhancers", arXiv:2503.19480, section 3: the
+Paper: Ma et al., "GenHancer: Imperfect Generative Models are Secretly Strong Vision-Centric Enhancers", arXiv:2503.19480, section 4: the
 class token alone as condition, two stages, a lightweight denoiser, rectified flow with scaled logit-normal times (the continuous form).
 Code: https://github.com/mashijie1028/GenHancer
 Relations: ``un2clip`` conditions on the embedding in the joint space and predicts the noise of a diffusion; the rest is shared
@@ -37,10 +37,10 @@ CARD = Card(
     name="GenHancer",
     family="objective",
     paper="GenHancer: Imperfect Generative Models are Secretly Strong Vision-Centric Enhancers, arXiv:2503.19480",
-    where="section 3, two-stage training with a continuous denoiser",
+    where="sections 4.2 to 4.4: class token, two stages, continuous denoiser",
     code="https://github.com/mashijie1028/GenHancer",
     claim="sees details that CLIP overlooks, by a lightweight denoiser conditioned on the global token alone, in two stages",
-    published="MMVP-VLM +6.0 points on OpenAI's CLIP (abstract)",
+    published="MMVP-VLM 31.9 against 25.9 for DIVA and 19.3 for OpenAI's CLIP itself (ViT-L/14 at 224 px, table 1)",
 )
 USES = frozenset()
 

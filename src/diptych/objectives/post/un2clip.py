@@ -3,7 +3,8 @@
 Paper: Li et al., "un²CLIP: Improving CLIP's Visual Detail Capturing Ability via Inverting unCLIP", arXiv:2505.24517, section 3. The
 generator of unCLIP (Ramesh et al., arXiv:2204.06125, section 2.1) learns p(picture | embedding); un²CLIP turns it round: the generator
 stays, the tower moves, and since the generator knows only the embeddings that texts were aligned with, the tower stays near them.
-Relations: ``un2clip`` conditions on the tower's own row, lets a projector follow, and uses a rectified flow; the rest is shared
+Code: https://github.com/LiYinqi/un2CLIP
+Relations: ``genhancer`` conditions on the tower's own row, lets a projector follow, and uses a rectified flow; the rest is shared
 (``parts/denoiser.py``). No text takes part.
 
 Shapes: B rows, C channels, H height, W width, D joint width.
@@ -39,6 +40,7 @@ CARD = Card(
     family="objective",
     paper="un²CLIP: Improving CLIP's Visual Detail Capturing Ability via Inverting unCLIP, arXiv:2505.24517",
     where="section 3",
+    code="https://github.com/LiYinqi/un2CLIP",
     claim="captures more detail than CLIP and stays aligned with texts, trained on pictures alone",
     published="better than CLIP and earlier improvements on MMVP-VLM, open-vocabulary segmentation and multimodal tasks (abstract)",
 )

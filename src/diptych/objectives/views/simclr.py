@@ -44,8 +44,8 @@ CARD = Card(
     paper="A Simple Framework for Contrastive Learning of Visual Representations, arXiv:2002.05709",
     where="section 2.1, equation 1",
     code="https://github.com/google-research/simclr",
-    claim="a linear probe on features learnt without labels equals a supervised network of the same size",
-    published="ImageNet linear probe 76.5 % (table 6)",
+    claim="a linear probe on features learnt without labels equals a supervised ResNet-50",
+    published="ImageNet linear probe 76.5 %, with a ResNet-50 four times as wide (table 6)",
 )
 USES: frozenset[str] = frozenset()
 VIEWS = (SIMCLR_VIEW, SIMCLR_VIEW)
