@@ -16,6 +16,7 @@ from diptych.core.rng import seed_for
 from diptych.core.types import Batch, Loss, Pairs, TokenMethod
 from diptych.engine import cached, optim, parallel
 from diptych.engine.encode import Encoded, Encoder, Inputs, TextCache, inputs_of
+from diptych.engine.memory import keep_freed
 from diptych.engine.objective import BOTH, Follower, build_objective, frozen_copy, momentum_of, tokens_need
 from diptych.engine.parallel import Ranks
 from diptych.engine.run import Run
@@ -117,6 +118,8 @@ class Stepper:
         self.follower = self._copies(objective.needs | tokens_need(run))
         self.trained = nn.ModuleList([self.encoder, objective.method])
         self.optimizer = optim.build(self.trained, run.optim)
+        if ranks.device.type == "cpu":
+            keep_freed()
         training_mode(model)
 
     def _copies(self, needs: Set[str]) -> Follower | None:
