@@ -1,6 +1,6 @@
 """PTP: the caption says in which block of the picture one of its things lies.
 
-Paper: Wang et al., "Position-guided Text Prompt for Vision-Language Pre-training", arXiv:2212.09737, section 3.1: the picture is cut into
+Paper: Wang et al., "Position-guided Text Prompt for Vision-Language Pre-training", arXiv:2212.09737, section 3: the picture is cut into
 N × N blocks (3 × 3), and "The block [P] has a [O]" follows the caption, with O an object that a detector found offline.
 Code: https://github.com/sail-sg/ptp
 Relations: ``cloc`` and ``grain`` use the same boxes in a loss of their own; here only words change, so it goes with every objective.
@@ -32,7 +32,7 @@ CARD = Card(
     name="PTP",
     family="captions",
     paper="Position-guided Text Prompt for Vision-Language Pre-training, arXiv:2212.09737",
-    where="section 3.1, block tag generation and text prompt generation",
+    where="section 3, block tag generation and text prompt generation",
     code="https://github.com/sail-sg/ptp",
     claim="position prompts give a model grounding, with no detector at inference",
     published="+4.8 average recall@1 on Flickr30K zero-shot (ViLT), +5.3 CIDEr on COCO (BLIP) (abstract)",

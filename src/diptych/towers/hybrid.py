@@ -1,6 +1,6 @@
 """Hybrid tower in the manner of ViTamin: convolutional stem and stages, then transformer blocks with gated MLPs on few tokens.
 
-Paper: Chen et al., "ViTamin: Designing Scalable Vision Models in the Vision-Language Era", arXiv:2404.02132, section 4.1 and table 2
+Paper: Chen et al., "ViTamin: Designing Scalable Vision Models in the Vision-Language Era", arXiv:2404.02132, figure 3
 (stem of two convolutions, two stages of inverted residuals with channel layer norm, transformer with GeGLU, mean pooling, no class token).
 Reference code: https://github.com/Beckschen/ViTamin. Small pictures need fewer halvings, so every stride is a setting.
 

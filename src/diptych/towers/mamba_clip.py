@@ -1,6 +1,6 @@
 """Image tower of selective-scan blocks: patches are read as sequences in two or four orders, and no token attends to another.
 
-Paper: Huang et al., "CLIP-Mamba: CLIP Pretrained Mamba Models with OOD and Hessian Evaluation", arXiv:2404.19394, section 2. The scan and
+Paper: Huang et al., "CLIP-Mamba: CLIP Pretrained Mamba Models with OOD and Hessian Evaluation", arXiv:2404.19394. The scan and
 the block are those of Mamba (arXiv:2312.00752, algorithm 2 and section 3.4); orders are Vim's two (arXiv:2401.09417, algorithm 1) or
 VMamba's four (arXiv:2401.10166, section 4.2). Reference code: https://github.com/raytrun/mamba-clip.
 
@@ -40,10 +40,10 @@ CARD = Card(
     name="Mamba-CLIP",
     family="tower",
     paper="CLIP-Mamba: CLIP Pretrained Mamba Models with OOD and Hessian Evaluation (arXiv:2404.19394)",
-    where="section 2; Mamba (arXiv:2312.00752) algorithm 2",
+    where="the image towers of its table of results; the scan is Mamba's (arXiv:2312.00752, algorithm 2)",
     code="https://github.com/raytrun/mamba-clip",
     claim="A selective-scan image tower comes near a ViT's zero-shot accuracy at fewer parameters; its loss is sharper",
-    published="67 M Mamba on par with 307 M ViT over 26 sets; larger Hessian eigenvalues",
+    published="67 M Mamba on par with 307 M ViT over 26 sets; a sharper loss by its Hessian (abstract)",
 )
 
 

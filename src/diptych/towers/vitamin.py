@@ -1,6 +1,6 @@
 """ViTamin's sizes: rows of a table that the hybrid tower (``hybrid.py``) computes.
 
-Paper: Chen et al., "ViTamin: Designing Scalable Vision Models in the Vision-Language Era", arXiv:2404.02132, section 4.1 and table 2.
+Paper: Chen et al., "ViTamin: Designing Scalable Vision Models in the Vision-Language Era", arXiv:2404.02132, figure 3.
 Reference code: https://github.com/Beckschen/ViTamin.
 
 Relations: the tower itself is of kind ``hybrid``; against a plain ViT (``vision.py``) of equal parameters it spends some of them on a
@@ -34,10 +34,10 @@ CARD = Card(
     name="ViTamin",
     family="tower",
     paper="ViTamin: Designing Scalable Vision Models in the Vision-Language Era (arXiv:2404.02132)",
-    where="section 4.1, table 2",
+    where="figure 3: three stages, convolutional ones first, gated MLPs",
     code="https://github.com/Beckschen/ViTamin",
     claim="A hybrid of convolutional stages and a transformer beats a plain ViT of equal parameters in zero-shot after equal training",
-    published="ViTamin-L +2.0 ImageNet zero-shot over ViT-L (DataComp-1B, same recipe)",
+    published="ViTamin-L +2.0 ImageNet zero-shot over ViT-L (DataComp-1B, same recipe; abstract)",
 )
 
 _PAPER: dict[str, Any] = {"image_size": (224, 224), "stem_stride": 2, "join_stride": 2}

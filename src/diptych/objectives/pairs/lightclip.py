@@ -1,7 +1,7 @@
 """LightCLIP: three levels for small towers: softened contrast of instances, matching of patches with words, and masked words.
 
-Paper: Nie et al., "LightCLIP: Learning Multi-Level Interaction for Lightweight Vision-Language Models", arXiv:2312.00674,
-section 3 (progressive softened labels; relaxed bipartite matching; masked language modelling with an image fusion module).
+Paper: Nie et al., "LightCLIP: Learning Multi-Level Interaction for Lightweight Vision-Language Models", arXiv:2312.00674:
+progressive softened labels, relaxed bipartite matching, masked language modelling with an image fusion module (abstract).
 Code: none is public.
 Relations: ``clip`` is the first term without softening; ``pyramidclip`` softens evenly and from the first step.
 
@@ -47,7 +47,7 @@ CARD = Card(
     name="LightCLIP",
     family="objective",
     paper="LightCLIP: Learning Multi-Level Interaction for Lightweight Vision-Language Models, arXiv:2312.00674",
-    where="section 3: softened labels, relaxed bipartite matching, masked language modelling",
+    where="softened labels, relaxed bipartite matching, masked language modelling",
     needs=frozenset({"image.tokens", "text.tokens"}),
     claim="better lightweight models on several downstream tasks at no further cost of inference",
     published="abstract; no single figure",

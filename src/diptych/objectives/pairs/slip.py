@@ -1,6 +1,6 @@
 """SLIP: CLIP on the pair and a self-supervised loss on two further views of the picture, through one image tower.
 
-Paper: Mu et al., "SLIP: Self-supervision meets Language-Image Pre-training", arXiv:2112.12750, section 3 and algorithm 1.
+Paper: Mu et al., "SLIP: Self-supervision meets Language-Image Pre-training", arXiv:2112.12750, section 3.
 Code: https://github.com/facebookresearch/SLIP
 Relations: ``clip`` is ``weight`` 0; ``simclr`` is the other half; ``a-clip`` contrasts masked views.
 
@@ -13,7 +13,7 @@ With the pair's rows u, v and the head's rows z of two further views::
 The head is on the tower's pooled rows, beside the projection that CLIP trains. Paper: ``weight`` 1, SimCLR at temperature 0.1 with a head
 of three layers of 4096, batch norm and output 256; CLIP's own picture is only cropped (at least half of it), which is up to the run's
 ``data.augment``. ``views`` may name any objective on two views that compares the head's rows (``barlow-twins``, ``vicreg``), as the paper
-does with others in section 5; without ``view_options`` SimCLR's head has three layers and a batch norm, as in the paper, of smaller width.
+does with others; without ``view_options`` SimCLR's head has three layers and a batch norm, as in the paper, of smaller width.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ CARD = Card(
     name="SLIP",
     family="objective",
     paper="SLIP: Self-supervision meets Language-Image Pre-training, arXiv:2112.12750",
-    where="section 3, algorithm 1",
+    where="section 3",
     code="https://github.com/facebookresearch/SLIP",
     claim="better than CLIP in zero-shot and than self-supervision in linear probes",
-    published="ImageNet zero-shot +5.2 points on CLIP, linear probe +8.1 points on self-supervision (abstract)",
+    published="ImageNet zero-shot 42.8 against CLIP's 37.6, linear probe 72.1 against SimCLR's 64.0 (ViT-B/16, YFCC15M; authors' README)",
 )
 VIEWS = (SIMCLR_VIEW, SIMCLR_VIEW)
 COLUMNS = frozenset({"z.0", "z.1"})

@@ -1,6 +1,6 @@
 """BriVL of WenLan: MoCo across modalities. Momentum towers make the keys, and queues of keys serve as many negatives.
 
-Paper: Huo et al., "WenLan: Bridging Vision and Language by Large-Scale Multi-Modal Pre-Training", arXiv:2103.06561, section 3.2
+Paper: Huo et al., "WenLan: Bridging Vision and Language by Large-Scale Multi-Modal Pre-Training", arXiv:2103.06561
 (cross-modal contrastive learning with momentum encoders and two queues); MoCo is He et al., arXiv:1911.05722.
 Code: https://github.com/BAAI-WuDao/BriVL (inference only; its settings name momentum 0.99, temperature 0.07 and queues of 9,600)
 Relations: ``clip`` has only the batch as negatives, and trains both sides of each similarity.
@@ -43,7 +43,7 @@ CARD = Card(
     name="WenLan (BriVL)",
     family="objective",
     paper="WenLan: Bridging Vision and Language by Large-Scale Multi-Modal Pre-Training, arXiv:2103.06561",
-    where="section 3.2, cross-modal MoCo",
+    where="cross-modal MoCo",
     code="https://github.com/BAAI-WuDao/BriVL",
     needs=frozenset({"ema"}),
     claim="better than UNITER and CLIP downstream; many negatives on few GPUs",
