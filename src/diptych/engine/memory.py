@@ -1,8 +1,8 @@
 """Memory that a step has freed stays with the process for the next step.
 
 glibc gives large blocks back to the system as soon as they are free, so that every step asks for the same pages again and the system fills
-each with zeros first: 37,000 page faults a step of the preset vit-s-8-64 at batch 32, some 5 % of its time (docs/measured.md). What a process
-holds at most grows little: 708 against 695 MB where blocks of 64 kB to 32 MB come and go at random.
+each with zeros first: 37,000 page faults a step of the preset vit-s-8-64 at batch 32, some 5 % of its time (docs/measured.md). What a
+process holds at most grows little: 708 against 695 MB where blocks of 64 kB to 32 MB come and go at random.
 """
 
 from __future__ import annotations
