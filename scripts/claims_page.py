@@ -51,7 +51,7 @@ def section(identity: str, rows: Sequence[Mapping[str, Any]], card: Mapping[str,
     told = [f"## {name} (`{identity}`)", "", f"{card.get('paper', '')}. Claim: {card.get('claim') or claim}"]
     told += ["", f"Published: {first['published'] or 'no figure'}. `{first['command']}`", ""]
     for (names, start, budget, note), part in itertools.groupby(rows, lambda row: (row["names"], row["start"], row["budget"], row["note"])):
-        told += [f"{names[1][0].upper()}{names[1][1:]} against {names[0]}: {start}; {budget}.", ""]
+        told += [f"**{names[1]}** against **{names[0]}**: {start}; {budget}.", ""]
         told += [f"| measured | {names[0]} | {names[1]} | effect | verdict | seeds | cost |", "|---|---|---|---|---|---|---|"]
         told += [*(line(row) for row in part), "", *([note, ""] if note else [])]
     return "\n".join(told)
