@@ -79,3 +79,9 @@ def test_everything_that_ships_has_its_licence():
 
 def test_models_ship_without_pickle():
     assert [path.name for path in shipped() if path.suffix in (".pt", ".pth", ".bin", ".pkl", ".ckpt", ".joblib")] == []
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest imports test files by their bare names."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
