@@ -27,14 +27,14 @@ from dataclasses import replace
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 from torch.nn import functional as F
 
 from diptych.core import registry
 from diptych.core.card import Card
 from diptych.core.types import Loss, Pairs
 from diptych.data.augment import Augment
+from diptych.objectives.parts.followed import FollowedProjector, cosine_decay
 from diptych.objectives.parts.heads import Norm, mlp
 from diptych.objectives.parts.views import wide
 from diptych.towers.dual import DualEncoder
@@ -104,27 +104,15 @@ def a_clip(pairs: Pairs, *, ssl_weight: float = 1.0, ema_weight: float = 2.0, te
     return Loss(sum(terms.values(), torch.zeros_like(cosine)), terms, {**first.report, **between.report})
 
 
-def _decay(start: float, progress: float) -> float:
-    return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2
-
-
-class Method(nn.Module):
-    """The heads, and the projector's EMA as buffers, which takes the weights in at the next step."""
+class Method(FollowedProjector):
+    """The heads, and the projector's EMA, which takes the weights in at the next step."""
 
     def __init__(self, model: DualEncoder, options: Options) -> None:
         super().__init__()
         self.options = options
         self.head = mlp([model.image.width, options.hidden, options.hidden, options.width], norm=options.norm)
-        self.projector = mlp([model.image.width, options.hidden, options.width], norm=options.norm)
+        self.follow(mlp([model.image.width, options.hidden, options.width], norm=options.norm))
         self.predictor = mlp([options.width, options.hidden, options.width], norm=options.norm)
-        self.names = [name for name, _ in self.projector.named_parameters()]
-        for index, parameter in enumerate(self.projector.parameters()):
-            self.register_buffer(f"copy_{index}", parameter.detach().clone())
-
-    @property
-    def copies(self) -> list[Tensor]:
-        """The EMA projector's weights, in the order of the projector's parameters."""
-        return [self.get_buffer(f"copy_{index}") for index in range(len(self.names))]
 
     def rows(self, see: See) -> dict[str, Tensor]:
         """What :func:`a_clip` takes; ``t.0`` and ``t.1`` without a graph."""
@@ -136,12 +124,10 @@ class Method(nn.Module):
         second_BW, _ = see.model.image(see.model.normalise(view.image_BCHW), tokens=see.tokens)
         pooled = [see.taps["image.pooled"], second_BW]
         rows = {"u.1": F.normalize(see.model.image_projection(second_BW), dim=-1)}
-        copied = dict(zip(self.names, self.copies, strict=True))
         for index in (0, 1):
             rows[f"z.{index}"] = self.head(pooled[index])
             rows[f"p.{index}"] = self.predictor(self.projector(pooled[index]))
-            with torch.no_grad():
-                rows[f"t.{index}"] = functional_call(self.projector, copied, (whole[index],))
+            rows[f"t.{index}"] = self.target(whole[index])
         return rows
 
     @staticmethod
@@ -155,12 +141,9 @@ class Method(nn.Module):
         """See :func:`a_clip`; the projector's EMA then takes in the weights."""
         o = self.options
         loss = a_clip(pairs, ssl_weight=o.ssl_weight, ema_weight=o.ema_weight, temperature=o.temperature)
-        with torch.no_grad():
-            fresh = (1 - o.momentum) * (torch.cos(math.pi * pairs.state["progress"]) + 1) / 2
-            for copy, parameter in zip(self.copies, self.projector.parameters(), strict=True):
-                copy.lerp_(parameter.detach(), fresh.to(copy))
+        self.take_in(cosine_decay(o.momentum, pairs.state["progress"]))
         return loss
 
     def momentum(self, progress: float) -> float:
         """Decay of the EMA."""
-        return _decay(self.options.momentum, progress)
+        return cosine_decay(self.options.momentum, progress)

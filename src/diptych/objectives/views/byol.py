@@ -21,16 +21,14 @@ faster: 0.99 is the default here. The paper blurs one view and solarises some of
 
 from __future__ import annotations
 
-import math
-
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 from torch.nn import functional as F
 
 from diptych.core.card import Card
 from diptych.core.types import Loss, Pairs
+from diptych.objectives.parts.followed import FollowedProjector, cosine_decay
 from diptych.objectives.parts.heads import Norm, mlp
 from diptych.objectives.parts.views import SIMCLR_VIEW, each, pooled_views, spread, wide
 from diptych.towers.dual import DualEncoder
@@ -73,12 +71,6 @@ def chance(batch: int) -> float:
     return 4.0
 
 
-def decay(start: float, progress: float | Tensor) -> float | Tensor:
-    """The copy's decay: from ``start`` to 1 along half a cosine (section 3.3)."""
-    cosine = torch.cos(math.pi * progress) if isinstance(progress, Tensor) else math.cos(math.pi * progress)
-    return 1 - (1 - start) * (cosine + 1) / 2
-
-
 def byol(pairs: Pairs) -> Loss:
     """The loss of this rank's rows.
 
@@ -95,40 +87,27 @@ def byol(pairs: Pairs) -> Loss:
     return Loss(forth + back, {"first_to_second": forth, "second_to_first": back}, {"spread": spread(pairs.taps["t.0"])})
 
 
-class Method(nn.Module):
-    """Projector and predictor, and the projector's copy as buffers."""
+class Method(FollowedProjector):
+    """Projector and predictor, and the projector's copy."""
 
     def __init__(self, model: DualEncoder, options: Options) -> None:
         super().__init__()
         self.start = options.momentum
-        self.projector = mlp([model.image.width, options.hidden, options.width], norm=options.norm)
+        self.follow(mlp([model.image.width, options.hidden, options.width], norm=options.norm))
         self.predictor = mlp([options.width, options.hidden, options.width], norm=options.norm)
-        self.names = [name for name, _ in self.projector.named_parameters()]
-        for index, parameter in enumerate(self.projector.parameters()):
-            self.register_buffer(f"copy_{index}", parameter.detach().clone())
-
-    @property
-    def copies(self) -> list[Tensor]:
-        """The copy's weights, in the order of the projector's parameters."""
-        return [self.get_buffer(f"copy_{index}") for index in range(len(self.names))]
 
     def rows(self, see: See) -> dict[str, Tensor]:
         """``p.0``, ``p.1`` with their graph and ``t.0``, ``t.1`` without, (B, D) each."""
         online = each(lambda pooled_BW: self.predictor(self.projector(pooled_BW)), pooled_views(see, 2), "p")
-        copied = dict(zip(self.names, self.copies, strict=True))
         with torch.no_grad():
-            target = each(lambda pooled_BW: functional_call(self.projector, copied, (pooled_BW,)), pooled_views(see, 2, model=see.ema), "t")
-        return online | target
+            return online | each(self.target, pooled_views(see, 2, model=see.ema), "t")
 
     def forward(self, pairs: Pairs) -> Loss:
         """See :func:`byol`; the projector's copy then takes in the weights."""
         loss = byol(pairs)
-        with torch.no_grad():
-            fresh = 1 - decay(self.start, pairs.state["progress"])
-            for copy, parameter in zip(self.copies, self.projector.parameters(), strict=True):
-                copy.lerp_(parameter.detach(), torch.as_tensor(fresh, dtype=copy.dtype, device=copy.device))
+        self.take_in(cosine_decay(self.start, pairs.state["progress"]))
         return loss
 
     def momentum(self, progress: float) -> float:
         """Decay of the tower's copy."""
-        return float(decay(self.start, progress))
+        return cosine_decay(self.start, progress)
