@@ -1,0 +1,1 @@
+"""Search in one's own pictures by words or by picture, on one's own machine."""
