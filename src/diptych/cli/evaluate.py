@@ -24,14 +24,18 @@ def command(
         list[str], typer.Argument(help="Paths or names of sets; the embedded sets unless said otherwise.", show_default=False)
     ] = [],  # noqa: B006
     baseline: Annotated[str | None, typer.Option("--baseline", help="A second model: adds gain and retention.")] = None,
+    suite: Annotated[
+        str | None, typer.Option("--suite", help="quick or full: every protocol of it that fits; without DATA on the embedded sets.")
+    ] = None,
     folder: Annotated[Path, typer.Option("--out", help="Folder for records.jsonl and report.html.")] = Path("runs/evaluate"),
-    protocol: Annotated[list[str], typer.Option("--protocol", help="Only this protocol: zero_shot, retrieval; may repeat.")] = [],  # noqa: B006
+    protocol: Annotated[list[str], typer.Option("--protocol", help="Only this protocol, such as zero_shot; may repeat.")] = [],  # noqa: B006
     template: Annotated[list[str], typer.Option("--template", help="Prompt with {} for the class name; repeat to average.")] = [],  # noqa: B006
     limit: Annotated[int | None, typer.Option("--limit", min=2, help="At most this many samples of each set, drawn by the seed.")] = None,
     tokens: Annotated[str | None, typer.Option("--tokens", help="A token method for the pictures, such as tome or pitome.")] = None,
     settings: Annotated[list[str], typer.Option("--set", help="Option of the token method, such as ratio=0.5; may repeat.")] = [],  # noqa: B006
     seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap and of --limit.")] = 0,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures encoded at a time.")] = 64,
+    again: Annotated[bool, typer.Option("--again", help="Measure anew what the folder of --out holds already.")] = False,
 ) -> None:
     """Measure a model: each number with its interval and its chance level, and a page that shows them."""
     from diptych.evaluate.run import evaluate
@@ -43,8 +47,9 @@ def command(
         subject = thinned(model, tokens, settings)
     records = evaluate(
         subject,
-        list(data or EMBEDDED),
+        list(data) or (None if suite else list(EMBEDDED)),
         baseline=baseline,
+        suite=suite,
         protocols=protocol or None,
         templates=template or None,
         limit=limit,
@@ -52,7 +57,9 @@ def command(
         out=output_folder(folder, "runs/evaluate-2"),
         command=shlex.join(["diptych", *sys.argv[1:]]),
         batch_size=batch,
+        again=again,
         progress=out.log.is_terminal,
+        say=out.say if suite else None,
     )
     rows = [record.as_dict() for record in records]
     out.result(rows, records_table(rows), f"report: {folder / 'report.html'}")

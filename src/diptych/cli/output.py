@@ -73,7 +73,14 @@ def records_table(records: Sequence[dict[str, Any]], title: str = "") -> Table:
     """Records beside their intervals and chance levels; those of a part of a set are left to the report."""
     records = [r for r in records if "[" not in r["metric"]]
     rows = [
-        (r["set"], r["metric"], f"{r['value']:.3f}", f"{r['interval'][0]:.3f}–{r['interval'][1]:.3f}", f"{r['chance']:.3f}", r["n"])
+        (
+            r["set"],
+            r["metric"],
+            f"{r['value']:.3f}",
+            f"{r['interval'][0]:.3f}–{r['interval'][1]:.3f}",
+            "" if r["chance"] is None else f"{r['chance']:.3f}",
+            r["n"],
+        )
         for r in records
     ]
     return table(title, ("set", "metric", ">value", ">95 % interval", ">chance", ">n"), rows)

@@ -224,7 +224,7 @@ class Record:
     Args:
         interval: 95 % bootstrap interval ``(low, high)``.
         n: how many units (images, captions, concepts) were resampled.
-        chance: what guessing gives.
+        chance: what guessing gives; None where guessing has no meaning.
     """
 
     protocol: str
@@ -233,7 +233,7 @@ class Record:
     value: float
     interval: tuple[float, float]
     n: int
-    chance: float
+    chance: float | None
     seed: int
     model: str
     command: str
@@ -243,6 +243,6 @@ class Record:
         """Plain JSON values; a NaN is an error, since a number that is not one must not be published."""
         row = {name: getattr(self, name) for name in self.__dataclass_fields__}
         row["interval"] = list(self.interval)
-        if not all(map(math.isfinite, (self.value, *self.interval, self.chance))):
+        if not all(map(math.isfinite, (self.value, *self.interval, self.chance or 0.0))):
             raise ValueError(f"{self.protocol}/{self.set}/{self.metric} is not finite: {row}")
         return row

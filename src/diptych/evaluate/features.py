@@ -71,6 +71,10 @@ class Features:
         """Unit rows ``text_MD`` float32."""
         return self._cached(f"text|{hash_of(texts)}", len(texts), lambda: self.model.encode_text(list(texts), progress=self.progress))
 
+    def other(self, what: str, rows: int, compute: Callable[[], Tensor]) -> Tensor:
+        """Float32 rows of this model that ``what`` names completely, computed once."""
+        return self._cached(what, rows, compute)
+
     def _encode_images(self, source: Sequence[Sample]) -> Tensor:
         parts = []
         for start in range(0, len(source), CHUNK):

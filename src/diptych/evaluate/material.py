@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ class Material:
         templates: prompt templates with ``{}`` for the class name, or () where the set brings none.
         protocols: which protocols the set is meant for; () means each that its samples allow.
         about: one line on what it measures, for the report.
+        sealed: a test set, which nothing may be fitted on.
+        companions: other sets of the same classes by role, as names or datasets; see :class:`~diptych.data.sets.base.EvalSet`.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Material:
     templates: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
     about: str = ""
+    sealed: bool = False
+    companions: Mapping[str, Any] = field(default_factory=dict)
 
     def take(self, index: Tensor) -> Material:
         """Only the samples at ``index``, with all the classes."""
@@ -128,7 +132,9 @@ def _named(name: str) -> Material:
 
         found = open_data(name)
         best = next((split for split in ("test", "validation") if split in found.splits), found.split)
-        return _of_dataset(found if best == found.split else open_data(name, split=best))
+        made = _of_dataset(found if best == found.split else open_data(name, split=best))
+        others = {role: open_data(name, split=role) for role in ("train", "validation") if role in found.splits and role != best}
+        return replace(made, companions=others)
     from diptych.data.sets.find import find
 
     return _of_set(find(name))
@@ -145,10 +151,14 @@ def _line(sample: Sample) -> str:
 def _of_set(found: EvalSet) -> Material:
     source = found.samples()
     fingerprint = hash_of(map(_line, source))
-    return Material(found.name, found.version, source, fingerprint, found.classes, found.templates, found.tasks, found.about)
+    return Material(
+        found.name, found.version, source, fingerprint, found.classes, found.templates, found.tasks, found.about,
+        found.sealed, found.companions,
+    )  # fmt: skip
 
 
 def _of_dataset(found: Dataset) -> Material:
     return Material(
-        str(found.path), found.fingerprint(), found, found.fingerprint(), tuple(found.classes or ()), tuple(found.templates or ())
-    )
+        str(found.path), found.fingerprint(), found, found.fingerprint(), tuple(found.classes or ()), tuple(found.templates or ()),
+        sealed=found.sealed,
+    )  # fmt: skip

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from diptych.core.errors import UsageError
 from diptych.evaluate.material import Table
+
+if TYPE_CHECKING:
+    from diptych.evaluate.metrics.bootstrap import Estimate
+    from diptych.evaluate.view import View
 
 EncodeText = Callable[[Sequence[str]], Tensor]
 
@@ -23,6 +28,7 @@ class Question:
         encode_text: texts to unit rows.
         classes: class names by label, or ().
         templates: the set's prompt templates, else the model's, else the default ones.
+        more: changed pictures, patch tokens and the set's other splits, for protocols that need more than rows; see :meth:`view`.
     """
 
     image_ND: Tensor
@@ -30,25 +36,56 @@ class Question:
     encode_text: EncodeText
     classes: tuple[str, ...]
     templates: tuple[str, ...]
+    more: View | None = None
+
+    @property
+    def view(self) -> View:
+        """What there is beside the rows. Raises :class:`UsageError` where only rows were given."""
+        if self.more is None:
+            raise UsageError("protocol", "it needs the model and the pictures, and only rows were given", "Run it through diptych.evaluate")
+        return self.more
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """How a metric is read by people; a protocol's ``ABOUT`` has one for each of its metrics.
+
+    Args:
+        title: its name as people write it.
+        meaning: what one unit of it is, in a few words.
+        better: ``"higher"``, ``"lower"``, or ``"neither"`` where it only describes.
+        share: a number between 0 and 1 that is shown in per cent.
+    """
+
+    title: str
+    meaning: str = ""
+    better: str = "higher"
+    share: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """Per-example values of one metric; the number is their mean.
+    """Per-example values of one metric; the number is their mean, or what ``of`` makes of them.
 
     Args:
         name: as records say it (``"top1"``, ``"text_to_image_r@5"``, ``"top1[food]"`` for one part of the set).
-        value_N: float64, one an example: hits are 0 or 1.
+        value_N: float64, one an example: hits are 0 or 1. With ``of`` there may be further dimensions: all that ``of`` needs to know of
+            each example.
         unit_N: int64; examples with equal values are resampled together. None: each on its own.
-        chance: what guessing gives.
+        chance: what guessing gives; None where guessing has no meaning.
         hits: the values are hits and misses, so what a change kept of its parent's hits can be told.
+        of: from the values of (resampled) examples to the number, for metrics that are no means: an area, a calibration error, an mIoU.
+            NaN says that a resample has no value.
+        given: the number with its interval, where the protocol resamples by itself (``value_N`` is then not looked at).
     """
 
     name: str
     value_N: Tensor
     unit_N: Tensor | None
-    chance: float
+    chance: float | None
     hits: bool = True
+    of: Callable[[Tensor], float] | None = None
+    given: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +96,7 @@ class Outcome:
         protocol: the protocol's id.
         metrics: the main one first.
         index_N: which of the question's samples took part (int64).
-        show: tensors and names for :mod:`diptych.evaluate.details`, by name.
+        show: tensors and names for the protocol's ``section``, by name.
     """
 
     protocol: str

@@ -10,9 +10,9 @@ import torch
 from diptych.core.rng import generator
 from diptych.evaluate.features import Features
 from diptych.evaluate.material import material, table
+from diptych.evaluate.measure import ask
 from diptych.evaluate.outcome import Question
 from diptych.evaluate.protocols.zero_shot import DEFAULT_TEMPLATES
-from diptych.evaluate.run import ask
 
 
 def validator(data: Any, limit: int | None = 2000, *, seed: int = 0, batch_size: int = 64) -> Callable[[Any], dict[str, float]]:

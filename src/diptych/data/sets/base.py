@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ class EvalSet:
         metric: the main number.
         chance: what guessing gives on ``metric``, worked out from the set.
         sealed: a test set; never train on it or choose by it.
+        companions: names of sets by role: ``"train"`` and ``"validation"``, which a protocol may fit on, ``"unknown"``, whose pictures
+            show none of the classes.
     """
 
     name: str
@@ -39,6 +41,7 @@ class EvalSet:
     metric: str = ""
     read_chance: Callable[[], float] | None = None
     sealed: bool = False
+    companions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ every caption has one right picture. ``pictograms/validation`` is apart from all
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -110,6 +110,7 @@ def _zero_shot(
     read_classes: Callable[[], tuple[str, ...]],
     language: str = "en",
     sealed: bool = True,
+    companions: Mapping[str, str] | None = None,
 ) -> EvalSet:
     return EvalSet(
         name=f"pictograms{name}",
@@ -123,6 +124,7 @@ def _zero_shot(
         metric="top1",
         read_chance=lambda: 1 / len(read_classes()),
         sealed=sealed,
+        companions=companions or {},
     )
 
 
@@ -142,7 +144,13 @@ def _retrieval_set(language: str) -> EvalSet:
     )
 
 
-_ALL = _zero_shot("/zero-shot", "which of all concepts, in styles never trained on", _held, _names)
+_ALL = _zero_shot(
+    "/zero-shot",
+    "which of all concepts, in styles never trained on",
+    _held,
+    _names,
+    companions={"train": "pictograms/train", "validation": "pictograms/validation"},
+)
 
 SETS = (
     replace(

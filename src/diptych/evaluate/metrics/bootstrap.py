@@ -14,6 +14,8 @@ Shapes: N examples, U units, S draws.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -93,6 +95,53 @@ def kept(
     if value_N.shape != other_N.shape:
         raise UsageError("retention", f"{len(value_N)} against {len(other_N)} examples", "Evaluate both models on the same set")
     return mean(value_N.double() * other_N.double(), generator, unit_N=unit_N, weight_N=other_N, draws=draws, level=level, share=True)
+
+
+def statistic(
+    value_N: Tensor,
+    of: Callable[[Tensor], float],
+    generator: Generator,
+    *,
+    other_N: Tensor | None = None,
+    unit_N: Tensor | None = None,
+    draws: int = 200,
+    level: float = 0.95,
+) -> Estimate:
+    """``of(value_N)`` for a metric that is no mean, with the percentile interval of ``of`` on resampled examples.
+
+    Args:
+        value_N: one row an example, any further dimensions.
+        of: from rows to the number; NaN where resampled rows give none (one class is missing, say), and those draws are left out.
+        other_N: a second model's rows of the same examples: the estimate is then ``of(value) − of(other)``, each draw taking the same
+            examples from both.
+        unit_N: as in :func:`mean`.
+
+    Raises:
+        UsageError: there are no examples, the examples themselves or more than half of the draws have no value, or shapes disagree.
+    """
+    if draws < 1 or not 0 < level < 1 or not len(value_N):
+        raise UsageError("bootstrap", f"{len(value_N)} examples, draws={draws}, level={level}", "Give examples and at least 1 draw")
+    if other_N is not None and other_N.shape != value_N.shape:
+        raise UsageError("paired difference", f"{len(value_N)} against {len(other_N)} examples", "Evaluate both models on the same set")
+
+    def number(index: Tensor | slice) -> float:
+        return of(value_N[index]) - (0.0 if other_N is None else of(other_N[index]))
+
+    unit_N = torch.arange(len(value_N)) if unit_N is None else unit_N.unique(return_inverse=True)[1]
+    order_N, count_U = unit_N.argsort(stable=True), torch.bincount(unit_N)
+    start_U = count_U.cumsum(0) - count_U
+    found = []
+    for _ in range(draws):
+        unit_V = torch.randint(len(count_U), (len(count_U),), generator=generator)
+        size_V = count_U[unit_V]
+        within_M = torch.arange(int(size_V.sum())) - torch.repeat_interleave(size_V.cumsum(0) - size_V, size_V)
+        found.append(number(order_N[torch.repeat_interleave(start_U[unit_V], size_V) + within_M]))
+    value, kept = number(slice(None)), [one for one in found if math.isfinite(one)]
+    if not math.isfinite(value) or len(kept) * 2 < draws:
+        raise UsageError("bootstrap", f"{draws - len(kept)} of {draws} resamples have no value", "Evaluate on a set with more examples")
+    tail = (1 - level) / 2
+    low, high = torch.quantile(torch.tensor(kept, dtype=torch.float64), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return Estimate(value, (low, high), len(count_U))
 
 
 def _resample(sums_U2: Tensor, generator: Generator, draws: int, at_once: int = 1 << 22) -> Tensor:

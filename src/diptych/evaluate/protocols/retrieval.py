@@ -10,14 +10,17 @@ Shapes: N pictures, M captions, D embedding width.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from diptych.core.card import Card
 from diptych.data.sources.base import class_caption
+from diptych.evaluate.details import Thumbs
 from diptych.evaluate.material import Table
 from diptych.evaluate.metrics import retrieval as metric
-from diptych.evaluate.outcome import Metric, Outcome, Question
+from diptych.evaluate.outcome import About, Metric, Outcome, Question
 
 CARD = Card(
     id="retrieval",
@@ -28,8 +31,25 @@ CARD = Card(
     needs=frozenset({"captions"}),
 )
 ORDER = 1
+ASPECT = "Retrieval"
+SUITES = {
+    "quick": ("pictograms/retrieval",),
+    "full": (
+        "pictograms/retrieval",
+        *(f"pictograms/retrieval-{language}" for language in ("de", "fr", "es", "ru", "zh", "ja", "ko", "hi")),
+    ),
+}
+ABOUT = {
+    **{f"text_to_image_r@{k}": About(f"Text → image, recall at {k}", f"the right picture is among the first {k}") for k in (5, 10)},
+    **{f"image_to_text_r@{k}": About(f"Image → text, recall at {k}", f"a right caption is among the first {k}") for k in (5, 10)},
+    "text_to_image_r@1": About("Text → image, recall at 1", "the right picture comes first"),
+    "image_to_text_r@1": About("Image → text, recall at 1", "a right caption comes first"),
+}
 
 AT = (1, 5, 10)
+EXAMPLES = 6
+ANSWERS = 4
+LONGEST = 300
 
 
 def flatten(table: Table) -> tuple[list[str], Tensor]:
@@ -84,3 +104,73 @@ def run(question: Question) -> Outcome:
         "to_text_N": to_text_N,
     }
     return Outcome(CARD.id, tuple(metrics), index_N, show)
+
+
+def section(outcome: Outcome, thumbs: Thumbs) -> dict[str, Any]:
+    """Best and worst queries both ways, each with its first answers, the right ones marked."""
+    show = outcome.show
+    owner_M, group_N = show["owner_M"], show["group_N"]
+    group_M, position, texts = group_N[owner_M], outcome.index_N.tolist(), show["texts"]
+
+    first: dict[int, int] = {}
+    for m, group in enumerate(group_M.tolist()):
+        first.setdefault(group, m)
+
+    def picture(i: int) -> dict[str, Any]:
+        return {"picture": thumbs.name(position[i]), "text": _short(texts[first[int(group_N[i])]])}
+
+    def words(m: int) -> dict[str, Any]:
+        return {"text": _short(texts[m])}
+
+    def examples(
+        query_QD: Tensor, gallery_GD: Tensor, rank_Q: Tensor, group_Q: Tensor, group_G: Tensor, ask: Any, answer: Any
+    ) -> dict[str, Any]:
+        found = {}
+        for kind, chosen in _extremes(query_QD, gallery_GD, rank_Q, group_Q).items():
+            score_Qk, index_Qk = metric.best_matches(query_QD[chosen], gallery_GD, ANSWERS)
+            found[kind] = [
+                {
+                    "query": ask(q),
+                    "rank": int(rank_Q[q]) + 1,
+                    "of": len(gallery_GD),
+                    "answers": [
+                        answer(g) | {"score": round(s, 4), "right": bool(group_G[g] == group_Q[q])}
+                        for s, g in zip(score_k.tolist(), index_k.tolist(), strict=True)
+                    ],
+                    "wanted": answer(int((group_G == group_Q[q]).nonzero()[0, 0])),
+                }
+                for q, score_k, index_k in zip(chosen.tolist(), score_Qk, index_Qk, strict=True)
+            ]
+        return found
+
+    text_MD, image_ND = show["text_MD"], show["image_ND"]
+    return {
+        "captions": len(texts),
+        "text_to_image": examples(text_MD, image_ND, show["to_image_M"], group_M, group_N, words, picture),
+        "image_to_text": examples(image_ND, text_MD, show["to_text_N"], group_N, group_M, picture, words),
+    }
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _extremes(query_QD: Tensor, gallery_GD: Tensor, rank_Q: Tensor, group_Q: Tensor) -> dict[str, Tensor]:
+    """Queries of :data:`EXAMPLES` different groups: the right ones that lead by most, and those whose answer came last."""
+    right_R = (rank_Q == 0).nonzero()[:, 0]
+    right_R = right_R[torch.linspace(0, max(len(right_R) - 1, 0), min(len(right_R), 2000)).long()] if len(right_R) else right_R
+    if len(right_R) and len(gallery_GD) > 1:
+        top_R2, _ = metric.best_matches(query_QD[right_R], gallery_GD, 2)
+        right_R = right_R[(top_R2[:, 0] - top_R2[:, 1]).argsort(descending=True, stable=True)]
+    worst_Q = rank_Q.argsort(descending=True, stable=True)
+    worst_Q = worst_Q[rank_Q[worst_Q] > 0]
+    return {"best": _one_a_group(right_R, group_Q), "worst": _one_a_group(worst_Q, group_Q)}
+
+
+def _one_a_group(order: Tensor, group_Q: Tensor) -> Tensor:
+    seen: dict[int, int] = {}
+    for q in order.tolist():
+        seen.setdefault(int(group_Q[q]), q)
+        if len(seen) == EXAMPLES:
+            break
+    return torch.tensor(list(seen.values()), dtype=torch.int64)

@@ -15,15 +15,17 @@ nearest row. Shapes: N pictures, K classes, P templates, D embedding width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from diptych.core.card import Card
 from diptych.core.errors import UsageError
+from diptych.evaluate.details import Thumbs
 from diptych.evaluate.material import Table
 from diptych.evaluate.metrics import classification
-from diptych.evaluate.outcome import EncodeText, Metric, Outcome, Question
+from diptych.evaluate.outcome import About, EncodeText, Metric, Outcome, Question
 
 CARD = Card(
     id="zero_shot",
@@ -35,6 +37,23 @@ CARD = Card(
     needs=frozenset({"labels"}),
 )
 ORDER = 0
+ASPECT = "Naming"
+SUITES = {
+    "quick": ("pictograms/zero-shot", "pictograms/unseen"),
+    "full": (
+        "pictograms/zero-shot",
+        "pictograms/unseen",
+        "pictograms/unseen-known-styles",
+        "pictograms/groups",
+        *(f"pictograms/zero-shot-{language}" for language in ("de", "fr", "es", "ru", "zh", "ja", "ko", "hi")),
+    ),
+}
+ABOUT = {
+    "top1": About("Top-1", "the right name comes first"),
+    "top5": About("Top-5", "the right name is among the first five"),
+    "mean_per_class": About("Mean per class", "top-1, every class counting the same"),
+}
+SHOWN = 12
 
 DEFAULT_TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "a drawing of a {}.", "an image of a {}.", "{}")
 
@@ -100,3 +119,25 @@ def parts(value_N: Tensor, table: Table, name: str, chance: float) -> list[Metri
         return []
     chosen = {part: torch.tensor([p == part for p in table.part]) for part in names}
     return [Metric(f"{name}[{part}]", value_N[mask], table.group_N[mask], chance) for part, mask in chosen.items()]
+
+
+def section(outcome: Outcome, thumbs: Thumbs) -> dict[str, Any]:
+    """The most frequent mistakes: a picture that was taken for another class beside a picture of that class."""
+    predicted_N, label_N, classes = (outcome.show[key] for key in ("predicted_N", "label_N", "classes"))
+    position = outcome.index_N.tolist()
+    first = {label: position[i] for i, label in reversed(list(enumerate(label_N.tolist())))}
+    count = torch.bincount(label_N, minlength=len(classes)).tolist()
+    rows = []
+    for true, predicted, times in classification.most_confused(predicted_N, label_N, SHOWN):
+        example = int(((label_N == true) & (predicted_N == predicted)).nonzero()[0, 0])
+        rows.append(
+            {
+                "true": classes[true],
+                "predicted": classes[predicted],
+                "count": times,
+                "of": count[true],
+                "picture": thumbs.name(position[example]),
+                "other": thumbs.name(first[predicted]) if predicted in first else None,
+            }
+        )
+    return {"classes": len(classes), "confusions": rows}

@@ -106,7 +106,8 @@ def _find(records: Sequence[Record], like: Record, kind: str) -> Record | None:
 
 
 def _mark(record: Record, top: float = 1.0) -> Markup:
-    label = f"{words.percent(record.value)}, 95% interval {words.between(record)}, chance {words.percent(record.chance)}"
+    guessing = "" if record.chance is None else f", chance {words.percent(record.chance)}"
+    label = f"{words.shown(record)}, 95% interval {words.between(record)}{guessing}"
     return svg.interval_mark(record.value, *record.interval, record.chance, label, top=top)
 
 

@@ -113,19 +113,20 @@ def _curve(line: Line, place, x_label: str, shown) -> Markup:
     return Markup("").join(parts)
 
 
-def interval_mark(value: float, low: float, high: float, chance: float, text: str, *, top: float = 1.0) -> Markup:
+def interval_mark(value: float, low: float, high: float, chance: float | None, text: str, *, top: float = 1.0) -> Markup:
     """A bar from 0 to the value with its interval as a whisker and chance as a tick, on a scale from 0 to ``top``; stretches to its box."""
 
     def at(x: float) -> float:
         return round(100 * min(max(x / top, 0.0), 1.0), 2)
 
+    tick = Markup("") if chance is None else Markup('<line class="tick-chance" x1="{x}" x2="{x}" y1="0" y2="14"/>').format(x=at(chance))
     return Markup(
         '<svg class="mark" viewBox="0 0 100 14" preserveAspectRatio="none" role="img" aria-label="{text}"><title>{text}</title>'
         '<rect class="track" x="0" y="3" width="100" height="8"/><rect class="bar" x="0" y="3" width="{value}" height="8"/>'
         '<line class="whisker" x1="{low}" x2="{high}" y1="7" y2="7"/><line class="end" x1="{low}" x2="{low}" y1="4" y2="10"/>'
         '<line class="end" x1="{high}" x2="{high}" y1="4" y2="10"/>'
-        '<line class="tick-chance" x1="{chance}" x2="{chance}" y1="0" y2="14"/></svg>'
-    ).format(text=text, value=at(value), low=at(low), high=at(high), chance=at(chance))
+        "{tick}</svg>"
+    ).format(text=text, value=at(value), low=at(low), high=at(high), tick=tick)
 
 
 def plain(text: object) -> str:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 from diptych.core.types import Record
+from diptych.evaluate import suite
+from diptych.evaluate.outcome import About
+from diptych.evaluate.report import svg
 
-METRICS: Mapping[str, tuple[str, str]] = {
-    "top1": ("Top-1", "the right name comes first"),
-    "top5": ("Top-5", "the right name is among the first five"),
-    "mean_per_class": ("Mean per class", "top-1, every class counting the same"),
-    **{f"text_to_image_r@{k}": (f"Text → image, recall at {k}", f"the right picture is among the first {k}") for k in (5, 10)},
-    **{f"image_to_text_r@{k}": (f"Image → text, recall at {k}", f"a right caption is among the first {k}") for k in (5, 10)},
-    "text_to_image_r@1": ("Text → image, recall at 1", "the right picture comes first"),
-    "image_to_text_r@1": ("Image → text, recall at 1", "a right caption comes first"),
-}
 KINDS = ("gain", "retention")
 WORDS = {"5": "five", "10": "ten"}
 
@@ -28,18 +23,32 @@ def split(metric: str) -> tuple[str, str, str]:
     return (name, "", kind) if kind in KINDS else (metric, "", "")
 
 
+@functools.cache
+def known() -> Mapping[str, About]:
+    """How each metric is read, from the protocols' own ``ABOUT``."""
+    return {name: about for module in suite.modules() for name, about in module.ABOUT.items()}
+
+
+def about(metric: str) -> About:
+    """How ``metric`` is read (its part or kind aside); its bare name where no protocol knows it."""
+    name = split(metric)[0]
+    return known().get(name, About(name.replace("_", " ")))
+
+
 def title(metric: str) -> str:
     """How people write a metric's name."""
-    return METRICS.get(metric, (metric.replace("_", " "), ""))[0]
+    return about(metric).title
 
 
 def meaning(metric: str) -> str:
     """What one hit is, in words; "" for a metric that this page has no words for."""
-    return METRICS.get(metric, ("", ""))[1]
+    return about(metric).meaning
 
 
-def percent(value: float) -> str:
-    """``"32.1%"``, with the digits that tell something: ``"0.07%"``, ``"80%"``."""
+def percent(value: float | None) -> str:
+    """``"32.1%"``, with the digits that tell something: ``"0.07%"``, ``"80%"``; a dash for nothing."""
+    if value is None:
+        return "–"
     share = 100 * value
     if share in (0, 100):
         return f"{share:.0f}%"
@@ -53,29 +62,41 @@ def points(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "−")
 
 
+def shown(record: Record) -> str:
+    """The value as people write it: per cent for shares, a plain number for others."""
+    return percent(record.value) if about(record.metric).share else svg.number(record.value)
+
+
 def between(record: Record) -> str:
     """The interval as ``"30.9–33.3%"``, never broken over two lines."""
+    if not about(record.metric).share:
+        low, high = map(svg.number, record.interval)
+        return f"{low}\N{WORD JOINER}–\N{WORD JOINER}{high}"
     low, high = (percent(bound).removesuffix("%") for bound in record.interval)
     return f"{low}\N{WORD JOINER}–\N{WORD JOINER}{high}%"
 
 
 def times_chance(record: Record) -> str:
     """``"426×"``, or "" where chance is nothing."""
-    if record.chance <= 0:
+    if not record.chance or record.chance <= 0 or not about(record.metric).share:
         return ""
     ratio = record.value / record.chance
     return f"{ratio:,.0f}×" if ratio >= 10 else f"{ratio:.1f}×"
 
 
 def standing(record: Record) -> str:
-    """Where the interval lies: ``"above"``, ``"below"`` or ``"at"`` chance."""
+    """Where the interval lies: ``"above"``, ``"below"`` or ``"at"`` chance; ``""`` where there is no chance level."""
     low, high = record.interval
+    if record.chance is None:
+        return ""
     return "above" if low > record.chance else "below" if high < record.chance else "at"
 
 
 def verdict(record: Record, classes: int | None) -> str:
     """One sentence that sets a main number beside chance."""
-    value, chance = percent(record.value), percent(record.chance)
+    if record.chance is None:
+        return f"{title(record.metric)} is {shown(record)} (95% interval {between(record)})."
+    value, chance = shown(record), percent(record.chance)
     at = record.metric.rpartition("@")[2]
     place = "first" if at == "1" else f"among the first {WORDS.get(at, at)}"
     if record.metric == "top1":
