@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 
 import diptych
-from diptych.cli import catalogue, classify, convert, demo, encode, evaluate, inspect, report, train
+from diptych.cli import catalogue, classify, convert, demo, encode, evaluate, inspect, report, serve, train
 from diptych.cli.output import show_error
 from diptych.core.errors import DiptychError, UsageError
 
 ClickException: Any = typer.BadParameter.__mro__[2]  # typer carries its own copy of click from 0.26 on, so the base is read off it
-VERBS = (demo, train, evaluate, inspect, classify, encode, convert, report, catalogue)
+VERBS = (demo, train, evaluate, inspect, classify, encode, convert, serve, report, catalogue)
 
 app = typer.Typer(
     name="diptych",
