@@ -18,6 +18,7 @@ from diptych.engine.run import BudgetConfig, DataConfig, InitConfig, OptimConfig
 AUGMENT = Augment(scale=(0.8, 1.25), shift=0.12, flip=0.3, brightness=0.3, contrast=0.3, saturation=0.5, hue=0.1, grayscale=0.15)
 RATES = {"study-conv": 2e-3, "study-vit": 2e-3}
 FROZEN = "image tower from nothing against mini's frozen text side"
+SEEING = "image tower trained for 1,000 steps of batch 256 on all patches against mini's frozen text side, which stays frozen"
 WARM = "both towers from one warm start (the image tower trained for 300 steps against mini's text side, frozen until then)"
 
 
@@ -43,6 +44,21 @@ def warm(preset: str = "study-conv", steps: int = 200, batch: int = 128, data: s
         "init": InitConfig(from_=str(warm_start(preset))),
         "data": DataConfig(path=data, batch=batch, augment=AUGMENT, workers=0),
         "optim": OptimConfig(lr=3e-4, warmup=0.1),
+        "budget": BudgetConfig(steps=steps),
+        "save": SaveConfig(every=100, log_every=20, keep=1),
+    }
+    return Run(name="claim", **{**parts, **settings})
+
+
+def seeing(preset: str = "study-vit", steps: int = 300, batch: int = 128, data: str = "study/train", **settings: Any) -> Run:
+    """An image tower that sees already, trained on against mini's frozen text side: attention and views mean little before."""
+    start = frozen(preset, steps=1000).model_copy(update={"seed": 100})
+    folder = cache_folder() / "starts" / key_of(start)
+    train_run(start, folder, False)
+    parts: dict[str, Any] = {
+        "init": InitConfig(from_=str(folder / "model"), freeze=("text", "text_projection")),
+        "data": DataConfig(path=data, batch=batch, augment=AUGMENT, workers=0),
+        "optim": OptimConfig(lr=5e-4, warmup=0.1),
         "budget": BudgetConfig(steps=steps),
         "save": SaveConfig(every=100, log_every=20, keep=1),
     }
