@@ -28,6 +28,7 @@ FREE = ("__init__.py", "__main__.py")  # the package's own two files, which only
 EXCEPT_ALLOWED = {
     ("cli/app.py", "run"): "the one place where any error becomes a line",
     ("evaluate/measure.py", "attempt"): "one protocol that fails must not lose the numbers of the others",
+    ("evaluate/details.py", "_shown"): "figures that cannot be made must not lose the numbers",
     ("data/tokenizers.py", "from_file"): "the tokenizers library raises plain Exception for a bad file",
 }
 FILE_LINES, METHOD_LINES, FUNCTION_LINES = 300, 200, 60

@@ -51,8 +51,8 @@ def add(
     data: Material,
     index_N: Tensor,
     module: ModuleType,
-    outcome: Outcome,
-    model: str,
+    outcomes: Sequence[Outcome],
+    models: Sequence[str],
     speed: dict[str, Any],
     notes: Sequence[str],
 ) -> Path:
@@ -60,7 +60,10 @@ def add(
 
     Args:
         index_N: which of the set's samples were asked about.
-        module: the protocol; its ``section(outcome, thumbs)``, where it has one, gives what the page shows besides the numbers.
+        module: the protocol; its ``section(outcome, thumbs)``, where it has one, gives what the page shows besides the numbers. A section
+            that cannot be made costs its pictures only, and a note says so.
+        outcomes: of the model, and of the baseline where there is one; of the baseline's section only the figures are kept.
+        models: their names.
         speed: what :func:`diptych.evaluate.speed.measure` found.
         notes: what the reader should know (pictures left out, features computed again).
 
@@ -69,11 +72,18 @@ def add(
     """
     path = folder / "details.json"
     try:
-        section = {"model": model, "set": data.name, "version": data.version, "protocol": outcome.protocol}
-        section |= {"n": len(outcome.index_N), "about": data.about, "speed": speed, "notes": list(notes)}
-        if hasattr(module, "section"):
-            section |= module.section(outcome, Thumbs(folder / "thumbs", data, index_N))
-        key = (model, data.name, outcome.protocol)
+        key = (models[0], data.name, outcomes[0].protocol)
+        section: dict[str, Any] = {"model": key[0], "set": key[1], "version": data.version, "protocol": key[2]}
+        section |= {"n": len(outcomes[0].index_N), "about": data.about, "speed": speed, "notes": list(notes)}
+        thumbs = Thumbs(folder / "thumbs", data, index_N)
+        made = [_shown(module, outcome, thumbs) for outcome in outcomes] if hasattr(module, "section") else []
+        for place, found in enumerate(made):
+            if isinstance(found, str):
+                section["notes"].append(f"{module.CARD.name} on {data.name}, {models[place]}: its figures could not be made ({found})")
+            else:
+                section |= {"baseline_figures": found.get("figures", [])} if place else found
+        if len(models) > 1:
+            section["baseline"] = models[1]
         older = [s for s in read(path)["sets"] if (s["model"], s["set"], s["protocol"]) != key] if path.exists() else []
         text = json.dumps({"version": VERSION, "sets": [*older, section]}, ensure_ascii=False, indent=1)
         temporary = path.with_suffix(".part")
@@ -84,6 +94,16 @@ def add(
             f"details {path}", error.strerror or str(error), "Free some space or give a folder that you may write to"
         ) from error
     return path
+
+
+def _shown(module: ModuleType, outcome: Outcome, thumbs: Thumbs) -> dict[str, Any] | str:
+    """The protocol's section as plain JSON values (null for what is not finite), or why there is none. Whatever it did not foresee costs its pictures only."""
+    try:
+        return json.loads(json.dumps(module.section(outcome, thumbs)), parse_constant=lambda _: None)
+    except OSError:
+        raise
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def read(path: Path) -> dict[str, Any]:

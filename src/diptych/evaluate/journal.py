@@ -2,6 +2,7 @@
 
 A line's key is the hash of everything that decides the numbers: weights of the model and of the baseline, samples, classes, prompts, the
 protocol's own source, seed, resamples. ``progress.jsonl`` holds the key and the records; the records are in ``records.jsonl`` before.
+Failures are lines of the same file, for the report; one that is followed by records of its model, set and protocol counts no more.
 """
 
 from __future__ import annotations
@@ -58,7 +59,18 @@ class Journal:
         if self.out is None or self.path is None:
             return
         record_file.append(records, self.out / "records.jsonl")
-        line = json.dumps({"key": key, "records": [record.as_dict() for record in records]}, ensure_ascii=False) + "\n"
+        self._append({"key": key, "records": [record.as_dict() for record in records]})
+
+    def failed(self, name: str, protocol: str, error: DiptychError) -> None:
+        """Note that ``protocol`` ("": reading it) failed on the set called ``name``, and why."""
+        if self.out is not None and self.path is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            row = {"model": self.who[0], "set": name, "protocol": protocol, "what": error.what, "why": error.why, "mend": error.mend}
+            self._append({"failed": row})
+
+    def _append(self, row: dict[str, Any]) -> None:
+        assert self.path is not None
+        line = json.dumps(row, ensure_ascii=False) + "\n"
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line)
@@ -68,6 +80,23 @@ class Journal:
             raise DiptychError(
                 f"progress {self.path}", error.strerror or str(error), "Free some space or give a folder that you may write to"
             ) from error
+
+
+def failures(path: Path) -> list[dict[str, str]]:
+    """The failures in a ``progress.jsonl`` that no later records of the same model, set and protocol made good, in order."""
+    found: dict[tuple[str, str, str], dict[str, str]] = {}
+    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
+        try:
+            row = json.loads(line)
+            for one in row.get("records", ()):
+                found.pop((one["model"], one["set"], one["protocol"]), None)
+                found.pop((one["model"], one["set"], ""), None)
+            if "failed" in row:
+                one = {name: str(row["failed"][name]) for name in ("model", "set", "protocol", "what", "why", "mend")}
+                found[one["model"], one["set"], one["protocol"]] = one
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+    return list(found.values())
 
 
 def _read(path: Path) -> dict[str, list[dict[str, Any]]]:

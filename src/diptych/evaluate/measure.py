@@ -92,14 +92,15 @@ def measured(
         outcomes = attempt(module, questions)
         if isinstance(outcomes, DiptychError):
             plan.say(f"{data.name}: {module.CARD.name} FAILED: {outcomes.what}: {outcomes.why}")
+            journal.failed(data.name, module.CARD.id, outcomes)
             yield module.CARD.id, outcomes
             continue
         records = list(_records(module, outcomes, data, version, subjects[0].name, plan))
         if journal.out is not None:
-            first = subjects[0]
+            first, names = subjects[0], [subject.name for subject in subjects]
             speed = speed or measure_speed(first.model, [data.source[i] for i in index_N[:TIMED].tolist()], words.captions)
             noted = [*notes, *first.features.notes]
-            details.add(journal.out, data, index_N, module, outcomes[0], first.name, speed, noted)
+            details.add(journal.out, data, index_N, module, outcomes, names, speed, noted)
         journal.keep(key, records)
         plan.say(f"{data.name}: {module.CARD.name}, {time.monotonic() - start:.0f} s")
         yield module.CARD.id, records

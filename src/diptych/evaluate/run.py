@@ -110,6 +110,7 @@ def evaluate(
         except DiptychError as error:  # the set itself cannot be read or asked
             total += 1
             failures.append((each.name, "reading it", error))
+            journal.failed(each.name, "", error)
     if out is not None and found:
         from diptych.evaluate.report import build
 

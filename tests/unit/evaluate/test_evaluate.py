@@ -129,8 +129,10 @@ def test_out_holds_records_details_and_page(colour_model, colour_set, tmp_path):
     records = evaluate(model, colour_set, cache=False, out=tmp_path, command="diptych evaluate …")
     assert record_file.read(tmp_path / "records.jsonl") == records
     sections = {s["protocol"]: s for s in json.loads((tmp_path / "details.json").read_text())["sets"]}
-    top = sections["zero_shot"]["confusions"][0]
-    assert (top["true"], top["predicted"], top["count"], top["of"]) == ("red", "green", 3, 3)
+    confused, surest = sections["zero_shot"]["figures"]
+    top = confused["items"][0]
+    assert (top["text"], top["answer"], top["note"]) == ("red", "green", "3 of 3 pictures")
+    assert {(item["text"], item["answer"]) for item in surest["items"]} == {("red", "green"), ("green", "red")}
     assert (tmp_path / "thumbs" / top["picture"]).read_bytes()[:4] == b"RIFF"
     worst = sections["retrieval"]["text_to_image"]["worst"][0]
     assert not worst["answers"][0]["right"]

@@ -25,6 +25,7 @@ from diptych.core.errors import UsageError
 from diptych.evaluate.details import Thumbs
 from diptych.evaluate.material import Table
 from diptych.evaluate.metrics import classification
+from diptych.evaluate.metrics.retrieval import best_matches
 from diptych.evaluate.outcome import About, EncodeText, Metric, Outcome, Question
 
 CARD = Card(
@@ -109,7 +110,8 @@ def run(question: Question) -> Outcome:
     metrics.append(Metric("mean_per_class", mean_C, class_C, chance1, hits=False))
     metrics += parts(top1_N, table, "top1", chance1)
     predicted_N = classification.predictions(image_ND, class_KD)
-    return Outcome(CARD.id, tuple(metrics), index_N, {"predicted_N": predicted_N, "label_N": table.label_N, "classes": question.classes})
+    show = {"predicted_N": predicted_N, "label_N": table.label_N, "image_ND": image_ND, "class_KD": class_KD, "classes": question.classes}
+    return Outcome(CARD.id, tuple(metrics), index_N, show)
 
 
 def parts(value_N: Tensor, table: Table, name: str, chance: float) -> list[Metric]:
@@ -122,22 +124,44 @@ def parts(value_N: Tensor, table: Table, name: str, chance: float) -> list[Metri
 
 
 def section(outcome: Outcome, thumbs: Thumbs) -> dict[str, Any]:
-    """The most frequent mistakes: a picture that was taken for another class beside a picture of that class."""
-    predicted_N, label_N, classes = (outcome.show[key] for key in ("predicted_N", "label_N", "classes"))
+    """The most frequent mistakes, and those that the model is surest of, as pictures."""
     position = outcome.index_N.tolist()
+    figures = [_confused(outcome, thumbs, position), _surest(outcome, thumbs, position)]
+    return {"classes": len(outcome.show["classes"]), "figures": [figure for figure in figures if figure["items"]]}
+
+
+def _confused(outcome: Outcome, thumbs: Thumbs, position: list[int]) -> dict[str, Any]:
+    """A picture that was taken for another class beside a picture of that class, by how often."""
+    predicted_N, label_N, classes = (outcome.show[key] for key in ("predicted_N", "label_N", "classes"))
     first = {label: position[i] for i, label in reversed(list(enumerate(label_N.tolist())))}
     count = torch.bincount(label_N, minlength=len(classes)).tolist()
-    rows = []
+    items = []
     for true, predicted, times in classification.most_confused(predicted_N, label_N, SHOWN):
         example = int(((label_N == true) & (predicted_N == predicted)).nonzero()[0, 0])
-        rows.append(
-            {
-                "true": classes[true],
-                "predicted": classes[predicted],
-                "count": times,
-                "of": count[true],
-                "picture": thumbs.name(position[example]),
-                "other": thumbs.name(first[predicted]) if predicted in first else None,
-            }
-        )
-    return {"classes": len(classes), "confusions": rows}
+        other = thumbs.name(first[predicted]) if predicted in first else None
+        note = f"{times} of {count[true]} pictures"
+        one = {"picture": thumbs.name(position[example]), "other": other, "text": classes[true], "answer": classes[predicted]}
+        items.append({**one, "note": note})
+    about = "The most frequent mistakes. Left a picture that was named wrongly, right a picture of what it was taken for."
+    return {"kind": "pictures", "title": "What it takes for what", "about": about, "items": items}
+
+
+def _surest(outcome: Outcome, thumbs: Thumbs, position: list[int]) -> dict[str, Any]:
+    """The mistakes whose answer leads the runner-up by most, one of each pair of classes."""
+    predicted_N, label_N, classes = (outcome.show[key] for key in ("predicted_N", "label_N", "classes"))
+    image_ND, class_KD = outcome.show["image_ND"], outcome.show["class_KD"]
+    wrong_W = (predicted_N != label_N).nonzero()[:, 0]
+    items: dict[tuple[int, int], dict[str, Any]] = {}
+    if len(wrong_W) and len(class_KD) > 1:
+        top_W2, _ = best_matches(image_ND[wrong_W], class_KD, 2)
+        for w in (top_W2[:, 0] - top_W2[:, 1]).argsort(descending=True, stable=True).tolist():
+            i = int(wrong_W[w])
+            pair = int(label_N[i]), int(predicted_N[i])
+            if pair not in items:
+                own = float(image_ND[i].float() @ class_KD[pair[0]].float())
+                note = f"cosine {float(top_W2[w, 0]):.2f}; the next name {float(top_W2[w, 1]):.2f}, the right one {own:.2f}"
+                items[pair] = {"picture": thumbs.name(position[i]), "text": classes[pair[0]], "answer": classes[pair[1]], "note": note}
+            if len(items) == SHOWN:
+                break
+    about = "Wrong answers that lead the next name by most: look here first for wrong labels and for things it has never learned."
+    return {"kind": "pictures", "title": "Failures it is surest of", "about": about, "items": list(items.values())}
