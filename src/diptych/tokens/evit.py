@@ -34,6 +34,7 @@ from diptych.core.card import Card
 from diptych.core.errors import UsageError
 from diptych.core.types import Middle, Tokens
 from diptych.tokens.parts.counts import counts
+from diptych.tokens.parts.inside import Inside
 from diptych.tokens.parts.keeping import keep
 from diptych.tokens.parts.merging import sizes
 
@@ -77,7 +78,7 @@ class Options(BaseModel):
 
 
 @dataclass(slots=True)
-class EViT:
+class EViT(Inside):
     """The token method."""
 
     ratio: float
@@ -86,14 +87,6 @@ class EViT:
     fuse: bool
     name: ClassVar[str] = "evit"
     uses: ClassVar[frozenset[str]] = frozenset({"class_attention"})
-
-    def after_embed(self, tokens: Tokens) -> Tokens:
-        """Nothing is known before the first block."""
-        return tokens
-
-    def after_block(self, index: int, tokens: Tokens) -> Tokens:
-        """Nothing is dropped after the MLP."""
-        return tokens
 
     def chosen(self, depth: int) -> list[int]:
         """The blocks that reorganize, in their order. Raises :class:`UsageError` where the tower has not so many."""

@@ -40,6 +40,7 @@ from diptych.core.card import Card
 from diptych.core.errors import UsageError
 from diptych.core.types import Middle, Tokens
 from diptych.tokens.parts.counts import Spread, counts
+from diptych.tokens.parts.inside import Inside
 from diptych.tokens.parts.merging import merge
 
 CARD = Card(
@@ -81,7 +82,7 @@ class Options(BaseModel):
 
 
 @dataclass(slots=True)
-class PiToMe:
+class PiToMe(Inside):
     """The token method."""
 
     ratio: float
@@ -91,18 +92,6 @@ class PiToMe:
     proportional: bool
     name: ClassVar[str] = "pitome"
     uses: ClassVar[frozenset[str]] = frozenset({"keys"})
-
-    def after_embed(self, tokens: Tokens) -> Tokens:
-        """Nothing is merged before the first block."""
-        return tokens
-
-    def after_block(self, index: int, tokens: Tokens) -> Tokens:
-        """Nothing is merged after the MLP."""
-        return tokens
-
-    def acts(self, index: int, depth: int) -> bool:
-        """In every block."""
-        return True
 
     def between(self, tokens: Tokens, middle: Middle) -> Tokens:
         """Merge this block's share of the tokens of highest energy."""

@@ -37,6 +37,7 @@ from diptych.core.card import Card
 from diptych.core.errors import UsageError
 from diptych.core.types import Middle, Tokens
 from diptych.tokens.parts.counts import Spread, counts
+from diptych.tokens.parts.inside import Inside
 from diptych.tokens.parts.merging import merge, slots
 
 CARD = Card(
@@ -77,7 +78,7 @@ class Options(BaseModel):
 
 
 @dataclass(slots=True)
-class ToMe:
+class ToMe(Inside):
     """The token method."""
 
     ratio: float
@@ -86,18 +87,6 @@ class ToMe:
     proportional: bool
     name: ClassVar[str] = "tome"
     uses: ClassVar[frozenset[str]] = frozenset({"keys"})
-
-    def after_embed(self, tokens: Tokens) -> Tokens:
-        """Nothing is merged before the first block."""
-        return tokens
-
-    def after_block(self, index: int, tokens: Tokens) -> Tokens:
-        """Nothing is merged after the MLP."""
-        return tokens
-
-    def acts(self, index: int, depth: int) -> bool:
-        """In every block."""
-        return True
 
     def between(self, tokens: Tokens, middle: Middle) -> Tokens:
         """Merge as many pairs as this block's share."""
