@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import torch
 from diptych.core.errors import DiptychError
 from diptych.data.images import load_image
 from diptych.data.sources.base import BrokenSample
+from diptych.search.approximate import LIMIT, build_approximate
+from diptych.search.background import background
 from diptych.search.manifest import Manifest, check_model, device, keep_golden, locked
 from diptych.search.snapshot import Snapshot
 from diptych.search.sources import Entry, Source, find
@@ -37,6 +39,7 @@ class Report:
     Args:
         broken: (where, why) of pictures that cannot be read; they are not in the index.
         notes: what was guessed about the data.
+        approximate: what was measured of the approximate index; None where search is exact.
     """
 
     added: int = 0
@@ -49,6 +52,7 @@ class Report:
     broken: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     pictures: int = 0
+    approximate: dict[str, Any] | None = None
 
     @property
     def touched(self) -> bool:
@@ -269,8 +273,20 @@ def run(
         work.report.broken += broken
     if work.report.touched:
         store.tidy()
-    Snapshot.of(store)
+    snapshot = Snapshot.of(store)
+    background(model, folder, manifest.table)
+    manifest = replace(manifest, approximate=approximated(store, snapshot, manifest, work.report))
     manifest.write(folder)
     store.drop_others()
+    work.report.approximate = manifest.approximate
     work.report.pictures = len(store)
     return work.report
+
+
+def approximated(store: Store, snapshot: Snapshot, manifest: Manifest, report: Report) -> dict[str, Any] | None:
+    """The measured settings of the approximate index, built where there are many rows and other ones than when it was built last."""
+    if snapshot.count <= LIMIT:
+        return None
+    if manifest.approximate is not None and not report.touched:
+        return manifest.approximate
+    return build_approximate(store, snapshot)

@@ -3,31 +3,32 @@
     index = Index.open("my-index")
     answer = index.search(Query.of("a red apple"), k=20)
 
-Shapes: N pictures, D width of the joint space.
+Shapes: N pictures, D width of the joint space, P parts of a query, H hits, M candidates.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from diptych.core.errors import DiptychError, UsageError
 from diptych.data.images import load_image
 from diptych.data.sources.base import BrokenSample
+from diptych.search import feedback
+from diptych.search.background import background, names
 from diptych.search.build import Report, build
-from diptych.search.exact import best, similarities
 from diptych.search.manifest import Manifest, check_model, device
-from diptych.search.query import Answer, Hit, Query
-from diptych.search.similar import diversified, grouped
-from diptych.search.snapshot import Snapshot
+from diptych.search.query import Answer, Query
+from diptych.search.similar import Cluster, clusters, diversified, duplicates, grouped
 from diptych.search.sources import Source, find
-from diptych.search.store import Store, quoted
+from diptych.search.store import Store
+from diptych.search.view import Parts, View
+from diptych.search.where import Filter
 from diptych.towers.dual import DualEncoder
 from diptych.towers.encode import pixels
 from diptych.towers.formats.load import load
@@ -37,7 +38,7 @@ POOL = 4
 
 
 class Index:
-    """Pictures that can be searched; made by :meth:`open` or :meth:`build`. Searching is safe from several threads.
+    """Pictures that can be searched; made by :meth:`open` or :meth:`build`. Every method is safe to call from several threads.
 
     Attributes:
         folder: where it lies.
@@ -47,10 +48,12 @@ class Index:
 
     def __init__(self, folder: Path, manifest: Manifest, model: DualEncoder) -> None:
         self.folder, self.manifest, self.model = folder, manifest, model
+        self._background = background(model, folder, manifest.table)
         self._store = Store(folder, manifest.table)
-        self._snapshot = Snapshot.of(self._store)
+        self._marks = folder / "feedback.jsonl"
+        self._view = View.of(self._store, manifest, self._background, feedback.read(self._marks))
         self._sources: dict[str, Source] = {}
-        self._at: dict[str, int] | None = None
+        self._lock = threading.Lock()
 
     @classmethod
     def open(cls, folder: str | Path, model: str | DualEncoder | None = None) -> Index:
@@ -85,10 +88,10 @@ class Index:
         return cls.open(folder, model), report
 
     def __len__(self) -> int:
-        return self._snapshot.count
+        return len(self._view)
 
     def refresh(self) -> bool:
-        """Take over what another process has written since; whether there was anything.
+        """Take over what has been written since by another process; whether there was anything.
 
         Raises:
             DiptychError: the index now belongs to another model.
@@ -96,16 +99,15 @@ class Index:
         manifest = Manifest.read(self.folder)
         if manifest is None or manifest.fingerprint != self.manifest.fingerprint:
             raise DiptychError(f"index {self.folder}", "it was built again with another model, or is gone", "Open it again")
-        fresh = Snapshot.of(self._store)
-        if fresh.path == self._snapshot.path:
-            return False
-        self.manifest, self._snapshot, self._at = manifest, fresh, None
-        self._sources = {}
-        return True
+        with self._lock:
+            fresh = View.of(self._store, manifest, self._background, feedback.read(self._marks))
+            changed = fresh.snapshot.path != self._view.snapshot.path
+            self.manifest, self._view, self._sources = manifest, fresh, {}
+        return changed
 
     def ids(self) -> list[str]:
         """The id of every picture, in the order of the table."""
-        return self._snapshot.rows.column("id").to_pylist()
+        return self._view.snapshot.rows.column("id").to_pylist()
 
     def row(self, id: str) -> dict[str, Any]:
         """What is stored of a picture beside its vector: path, source, key, size, time, caption, label and meta (a mapping).
@@ -113,16 +115,7 @@ class Index:
         Raises:
             DiptychError: the index holds no such id.
         """
-        found = self._snapshot.row(self._position(id))
-        return {**found, "meta": json.loads(found["meta"])}
-
-    def _position(self, id: str) -> int:
-        quoted([id])
-        if self._at is None:
-            self._at = {name: at for at, name in enumerate(self.ids())}
-        if id not in self._at:
-            raise DiptychError(f"id {id}", "the index holds no such picture", "Use an id that a search has shown")
-        return self._at[id]
+        return self._view.row(self._view.position(id))
 
     def picture(self, id: str) -> bytes | Path:
         """The picture of an id: its file, or its encoded bytes where it lies inside a tar, a table or an embedded set.
@@ -143,81 +136,125 @@ class Index:
             if (stat.st_size, stat.st_mtime_ns) != (row["size"], row["time"]):
                 raise gone
             return path
-        source = self._sources.get(row["source"]) or self._sources.setdefault(row["source"], find(row["source"]))
+        with self._lock:
+            source = self._sources.get(row["source"]) or self._sources.setdefault(row["source"], find(row["source"]))
         try:
             return source.at(row["key"]).read()
         except (KeyError, BrokenSample) as error:
             raise gone from error
 
-    def vector(self, query: Query) -> np.ndarray:
-        """The unit vector (D,) of a query: the weighted sum of its parts' unit vectors, float32.
+    def encode(self, query: Query) -> np.ndarray:
+        """Unit rows (W + I, D) of a query's words, then of its pictures, float32: what :meth:`search` takes as ``rows``.
 
         Raises:
             BrokenImage: a picture cannot be decoded.
-            DiptychError: an id that the index does not hold.
         """
-        parts = [torch.from_numpy(self._snapshot.vectors_ND[self._position(name)].copy()) * weight for name, weight in query.like]
+        parts = [np.empty((0, self.manifest.dim), dtype=np.float32)]
         if query.words:
-            rows = self.model.encode_text([text for text, _ in query.words])
-            parts += [row * weight for row, (_, weight) in zip(rows, query.words, strict=True)]
+            parts.append(self.model.encode_text([text for text, _ in query.words]).numpy())
         if query.images:
-            prepared = torch.stack([self._pixels(image) for image, _ in query.images])
-            rows = self.model.encode_image(prepared)
-            parts += [row * weight for row, (_, weight) in zip(rows, query.images, strict=True)]
-        return F.normalize(torch.stack(parts).sum(0), dim=0).numpy()
+            parts.append(self.model.encode_image(torch.stack([self.pixels(image) for image, _ in query.images])).numpy())
+        return np.concatenate(parts)
 
-    def _pixels(self, image: Any) -> torch.Tensor:
-        """A query's picture, read as the index reads its own."""
+    def pixels(self, image: Any) -> torch.Tensor:
+        """A query's picture as uint8 (3, H, W) at the model's size, read as the index reads its own."""
         preprocess = self.model.config.preprocess
         return load_image(image, preprocess, reduced=True) if isinstance(image, (str, Path, bytes)) else pixels(image, preprocess)
 
-    def search(self, query: Query, k: int = 20, where: str | None = None, diverse: float = 0.0, group_duplicates: bool = True) -> Answer:
+    def search(
+        self,
+        query: Query,
+        k: int = 20,
+        where: str | None = None,
+        diverse: float = 0.0,
+        group_duplicates: bool = True,
+        rows: np.ndarray | None = None,
+    ) -> Answer:
         """The best ``k`` pictures for a query.
 
         Args:
             where: a filter over the pictures' columns, such as ``"year > 2020"`` (see :mod:`diptych.search.where`).
             diverse: 0 to 1: how much a picture that resembles a better one is put back (see :func:`~diptych.search.similar.diversified`).
             group_duplicates: near-duplicates stand behind the best of them instead of beside it.
+            rows: what :meth:`encode` gives for this query, where that has been done already.
 
         Raises:
             UsageError: ``k``, ``diverse`` or the filter is off.
             DiptychError: an id that the index does not hold, or a picture that cannot be decoded.
         """
-        return self.search_vector(self.vector(query), k, where, diverse, group_duplicates, without=[name for name, _ in query.like])
-
-    def search_vector(
-        self,
-        vector_D: np.ndarray,
-        k: int = 20,
-        where: str | None = None,
-        diverse: float = 0.0,
-        group_duplicates: bool = True,
-        without: Iterable[str] = (),
-    ) -> Answer:
-        """:meth:`search` for who has the query's unit vector already, leaving out the pictures with the ids ``without``."""
         if k < 1:
             raise UsageError(f"k={k}", "at least one picture must be asked for", "Give 1 or more")
         if not 0.0 <= diverse <= 1.0:
             raise UsageError(f"diverse={diverse}", "it lies outside 0 to 1", "0 keeps the order by similarity")
-        if where is not None:
-            raise UsageError("where", "filters come later", "Leave it out")
-        snapshot = self._snapshot
-        similarity_N = similarities(snapshot.vectors_ND, vector_D)
-        for name in without:
-            similarity_N[self._position(name)] = -np.inf
-        at = best(similarity_N, k * POOL)
-        at = at[np.isfinite(similarity_N[at])]
-        groups = grouped(np.asarray(snapshot.vectors_ND[at])) if group_duplicates else [[i] for i in range(len(at))]
+        view = self._view
+        mask_N = None if where is None else Filter(where).mask(view.snapshot.rows)
+        parts = self._parts(view, query, rows)
+        direction_D = view.direction(parts)
+        allowed_M = view.allowed(mask_N, [view.position(name) for name, _ in query.like])
+        searched = len(view) if allowed_M is None else len(allowed_M)
+        pool = k * POOL if group_duplicates or diverse else k
+        while True:
+            at_M, similarity_M = view.nearest(direction_D, pool, allowed_M)
+            vectors_MD = view.vectors(at_M)
+            groups = grouped(vectors_MD, view.duplicate) if group_duplicates else [[i] for i in range(len(at_M))]
+            if len(groups) >= min(k * (POOL if diverse else 1), searched) or len(at_M) >= searched or pool > 64 * k * POOL:
+                break
+            pool *= 4
         heads = [group[0] for group in groups]
-        order = (
-            diversified(similarity_N[at[heads]], np.asarray(snapshot.vectors_ND[at[heads]]), k, diverse) if diverse else range(len(heads))
-        )
-        hits = [self._hit(at[groups[i]], similarity_N) for i in list(order)[:k]]
-        return Answer(bool(hits) and max(hit.score for hit in hits) >= GOOD, tuple(hits), len(self))
+        order = diversified(similarity_M[heads], vectors_MD[heads], k, diverse) if diverse else list(range(len(heads)))[:k]
+        score_H = view.scores(parts, vectors_MD[[heads[i] for i in order]], searched)
+        hits = [view.hit(at_M[groups[i]], float(similarity_M[heads[i]]), float(score)) for i, score in zip(order, score_H, strict=True)]
+        return Answer(any(hit.score >= GOOD for hit in hits), tuple(hits), searched, view.is_exact(allowed_M))
 
-    def _hit(self, group: np.ndarray, similarity_N: np.ndarray) -> Hit:
-        row = self._snapshot.row(int(group[0]))
-        similarity = float(similarity_N[group[0]])
-        behind = tuple(self._snapshot.rows.column("id")[int(i)].as_py() for i in group[1:])
-        score = float(1 / (1 + np.exp(-(similarity - 0.25) * 20)))
-        return Hit(row["id"], row["path"], score, similarity, row["caption"], row["label"], json.loads(row["meta"]), behind)
+    def _parts(self, view: View, query: Query, rows: np.ndarray | None) -> Parts:
+        """The query's parts with their unit rows: words, pictures, pictures of the index."""
+        given = self.encode(query) if rows is None else np.asarray(rows, dtype=np.float32)
+        wanted = (len(query.words) + len(query.images), self.manifest.dim)
+        if given.shape != wanted:
+            raise UsageError(
+                f"rows of shape {given.shape}", f"this query has rows of shape {wanted}", "Pass what Index.encode gives for it"
+            )
+        liked = view.vectors(np.array([view.position(name) for name, _ in query.like], dtype=np.int64))
+        kinds = ["words"] * len(query.words) + ["pictures"] * (len(query.images) + len(query.like))
+        weights = [weight for _, weight in (*query.words, *query.images, *query.like)]
+        return Parts(tuple(kinds), np.concatenate([given, liked]), np.array(weights))
+
+    def feedback(self, query: Query, id: str, right: bool, rows: np.ndarray | None = None) -> None:
+        """Take in that a found picture is right or wrong for a query; scores are calibrated by it from now on, here and at every opening.
+
+        Raises:
+            DiptychError: the index holds no such id, or its folder cannot be written.
+        """
+        view = self._view
+        parts = self._parts(view, query, rows)
+        hit_1D = view.vectors(np.array([view.position(id)]))
+        features_PF, score_P = view.judged(parts, hit_1D, len(view))
+        shifts = [view.calibrations[kind].shift(len(view)) for kind in parts.kinds]
+        given = feedback.marks(list(parts.kinds), features_PF[:, 0], score_P[:, 0], parts.weight_P, shifts, right)
+        with self._lock:
+            feedback.add(self._marks, given, id)
+            self._view = self._view.calibrated(self._background, feedback.read(self._marks))
+
+    def duplicates(self, threshold: float | None = None, source: str | None = None) -> list[list[str]]:
+        """Groups of ids of near-duplicates, of two and more; the first of each is the one that the table holds first.
+
+        Args:
+            threshold: cosine from which two pictures count as one; None: the index's own (see :attr:`View.duplicate`).
+            source: only among the pictures of this source.
+        """
+        view = self._view
+        chosen_M = view.of_source(source)
+        groups = duplicates(view.vectors(chosen_M), view.duplicate if threshold is None else threshold)
+        names = view.snapshot.rows.column("id")
+        return [[names[int(chosen_M[i])].as_py() for i in group] for group in groups]
+
+    def clusters(self, count: int, ids: Sequence[str] | None = None) -> list[Cluster]:
+        """Groups of like pictures, named by words, the largest first.
+
+        Args:
+            count: how many groups at most.
+            ids: only these pictures; None: all.
+        """
+        view = self._view
+        at_M = np.arange(len(view)) if ids is None else np.array([view.position(name) for name in ids], dtype=np.int64)
+        return clusters(view.snapshot.rows, view.vectors(at_M), at_M, count, self._background, names())

@@ -5,9 +5,23 @@ Shapes: N pictures, D width; rows are unit vectors, best first.
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import numpy as np
+import pyarrow as pa
+import torch
+
+from diptych.core.rng import generator
+from diptych.objectives.parts.kmeans import kmeans
+
+if TYPE_CHECKING:
+    from diptych.search.background import Background
 
 DUPLICATE = 0.97
+BLOCK = 512
+STEPS = 25
 
 
 def grouped(rows_ND: np.ndarray, threshold: float = DUPLICATE) -> list[list[int]]:
@@ -46,3 +60,73 @@ def diversified(similarity_N: np.ndarray, rows_ND: np.ndarray, k: int, diverse: 
         chosen.append(int(value_N.argmax()))
         nearest_N = np.maximum(nearest_N, likeness_NN[chosen[-1]])
     return chosen
+
+
+def duplicates(rows_ND: np.ndarray, threshold: float) -> list[list[int]]:
+    """The groups of two and more that :func:`grouped` makes of all rows, from blocked products: N² multiplications, memory in N."""
+    head_N = np.full(len(rows_ND), -1)
+    for start in range(0, len(rows_ND), BLOCK):
+        close_BN = rows_ND[start : start + BLOCK] @ rows_ND.T >= threshold
+        for at, close_N in enumerate(close_BN, start):
+            if head_N[at] < 0:
+                later = np.flatnonzero(close_N[at:] & (head_N[at:] < 0)) + at
+                head_N[later] = at
+                head_N[at] = at
+    order = np.argsort(head_N, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(head_N[order])) + 1) if len(order) else []
+    return [group.tolist() for group in groups if len(group) > 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Pictures that are alike.
+
+    Args:
+        name: words for what they have in common.
+        ids: the pictures, those nearest to their mean first.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+
+
+def clusters(
+    rows: pa.Table, vectors_MD: np.ndarray, at_M: np.ndarray, count: int, background: Background, words: list[str]
+) -> list[Cluster]:
+    """At most ``count`` clusters (k-means with a fixed seed) of the pictures at positions ``at_M``, the largest first.
+
+    A cluster is called by the label or caption that most of its pictures share, where at least a third do; else by the name of the bank
+    that is nearer to its mean than to the mean of all pictures by the most. Two clusters never have one name.
+
+    Args:
+        words: the texts of ``background.names_MD``.
+    """
+    count = min(count, len(vectors_MD))
+    if count == 0:
+        return []
+    data = torch.from_numpy(vectors_MD)
+    centre_KD, label_M = (value.numpy() for value in kmeans(data, count, STEPS, generator(0, "clusters")))
+    names = rows.column("id")
+    found, used = [], set[str]()
+    for k in sorted(range(count), key=lambda k: -int((label_M == k).sum())):
+        mine = np.flatnonzero(label_M == k)
+        if not len(mine):
+            continue
+        order = mine[np.argsort(-(vectors_MD[mine] @ centre_KD[k]), kind="stable")]
+        name = shared(rows, at_M[mine], used)
+        if name is None:
+            fit_M = background.names_MD @ (centre_KD[k] - vectors_MD.mean(0))
+            name = next(words[i] for i in np.argsort(-fit_M, kind="stable") if words[i] not in used)
+        used.add(name)
+        found.append(Cluster(name, tuple(names[int(at_M[i])].as_py() for i in order)))
+    return found
+
+
+def shared(rows: pa.Table, at_M: np.ndarray, used: set[str]) -> str | None:
+    """The label, else the caption, that at least a third of the pictures share and no other cluster has."""
+    for column in ("label", "caption"):
+        said = Counter(value for i in at_M if (value := rows.column(column)[int(i)].as_py()))
+        for text, times in said.most_common(3):
+            if 3 * times >= len(at_M) and times > 1 and text not in used:
+                return text
+    return None

@@ -72,7 +72,7 @@ class State:
         """Which rows (N,) come from a source."""
         if self.rows is None:
             return np.zeros(0, dtype=bool)
-        return np.asarray(compute.equal(self.rows.column("source"), source).to_numpy(), dtype=bool)
+        return np.asarray(compute.equal(self.rows.column("source"), source).to_numpy(), dtype=bool)  # type: ignore[attr-defined]
 
     def gone(self, sources: list[str]) -> list[str]:
         """Ids of rows of these sources that were neither met nor moved."""

@@ -120,6 +120,19 @@ class Store:
             with self._readable():
                 self._table.delete(f"id IN ({','.join(quoted(ids[start : start + BLOCK]))})")
 
+    def index(self) -> None:
+        """Build LanceDB's approximate index over the vectors."""
+        with self._readable():
+            from lancedb.index import IvfRq
+
+            self._table.create_index("vector", config=IvfRq(distance_type="dot"), replace=True)
+
+    def nearest(self, query_D: np.ndarray, k: int, probes: int, refine: int) -> list[str]:
+        """Ids of about the ``k`` nearest rows by the approximate index."""
+        with self._readable():
+            asked = self._table.search(query_D, vector_column_name="vector").distance_type("dot").nprobes(probes).refine_factor(refine)
+            return asked.select(["id", "_distance"]).limit(k).to_arrow().column("id").to_pylist()
+
     def tidy(self) -> None:
         """Join small files; drop versions that nobody can hold any more."""
         with self._readable():
