@@ -18,20 +18,22 @@ from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
-from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from diptych import __version__
 from diptych.core.errors import DiptychError
+from diptych.search.index import Index
 from diptych.search.query import Hit
 from diptych.search.serving import forms
 from diptych.search.serving.errors import Refused, as_response, on_error, on_failure, on_http
 from diptych.search.serving.guard import Guard, TooLarge
 from diptych.search.serving.metrics import Metrics
+from diptych.search.serving.schema import PICTURE_TYPES, RESPONSES, body, with_schemas
 from diptych.search.serving.thumbnails import SIZES, Thumbnails
 from diptych.search.serving.work import Service
 
+KNOWN = 16  # pictures that are asked for their columns
 DIGITS = 7  # of the numbers of a row; float32 knows no more
 PAGE = {
     "/": ("index.html", "text/html"),
@@ -39,7 +41,6 @@ PAGE = {
     "/style.css": ("style.css", "text/css"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-PICTURE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff", "application/octet-stream")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -63,7 +64,7 @@ def make_app(service: Service, token: str | None = None, loopback: bool = False)
     table = routes.table()
     for (method, path), (endpoint, form, told) in table.items():
         app.add_api_route(
-            path, endpoint, methods=[method], summary=told, openapi_extra=_body(form), responses=RESPONSES, response_class=Response
+            path, endpoint, methods=[method], summary=told, openapi_extra=body(form), responses=RESPONSES, response_class=Response
         )
     for kind, handler in ((DiptychError, on_error), (HTTPException, on_http), (TooLarge, _on_too_large), (Exception, on_failure)):
         app.add_exception_handler(kind, handler)
@@ -75,7 +76,7 @@ def make_app(service: Service, token: str | None = None, loopback: bool = False)
         loopback=loopback,
         addresses=frozenset(path for _, path in table),
     )
-    _with_schemas(app)
+    with_schemas(app)
     return app
 
 
@@ -107,6 +108,7 @@ class Routes:
         if self.service.index is not None:
             found |= {
                 ("POST", "/search"): (self.search, forms.Search, "Pictures of the index for words, pictures and ids"),
+                ("POST", "/feedback"): (self.feedback, forms.Feedback, "Say whether a picture was a right answer"),
                 ("GET", "/pictures/{id}"): (self.picture, None, "A picture of the index, made small"),
             }
         return found | {("GET", path): (self.file, None, "The page") for path in PAGE}
@@ -190,6 +192,12 @@ class Routes:
         answer = await self.within(self.service.search(form))
         return json_response({"answer": answer.answer, "searched": answer.searched, "results": [hit_json(hit) for hit in answer.results]})
 
+    async def feedback(self, request: Request) -> Response:
+        """``{"noted": true}``."""
+        form = await forms.read(request, forms.Feedback)
+        await self.within(self.service.feedback(form))
+        return json_response({"noted": True})
+
     async def picture(self, request: Request) -> Response:
         """A JPEG, ``?size=320`` or ``1280`` pixels at most."""
         id, size = request.path_params["id"], request.query_params.get("size", "320")
@@ -202,12 +210,11 @@ class Routes:
         return Response(made, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
 
     async def about(self, _: Request) -> Response:
-        """``{"model", "dim", "version", "pictures"}``."""
-        index = self.service.index
-        model = self.service.model
-        return json_response(
-            {"model": self.name, "dim": model.embed_dim, "version": __version__, "pictures": None if index is None else len(index)}
-        )
+        """``{"model", "dim", "version", "pictures", "columns"}``; without an index the last two are null and empty."""
+        index, model = self.service.index, self.service.model
+        pictures, columns = (None, []) if index is None else (len(index), await self.within(self.service.searching.run(columns_of, index)))
+        facts = {"model": self.name, "dim": model.embed_dim, "version": __version__, "pictures": pictures, "columns": columns}
+        return json_response(facts)
 
     async def healthz(self, _: Request) -> Response:
         """``{"status": "ok"}``."""
@@ -223,6 +230,13 @@ class Routes:
         """One of the page's files."""
         content, kind = self.page[request.url.path]
         return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
+
+
+def columns_of(index: Index) -> list[str]:
+    """Names that a filter may use: those of the first pictures' own columns, and the ones every picture has."""
+    first = index.ids()[:KNOWN]
+    own = {name: None for id in first for name in index.row(id)["meta"]}
+    return ["caption", "label", *own]
 
 
 def hit_json(hit: Hit) -> dict[str, Any]:
@@ -252,40 +266,3 @@ def json_response(data: dict[str, Any]) -> Response:
 async def _on_too_large(_: Request, error: Exception) -> Response:
     assert isinstance(error, TooLarge)
     return as_response(error.refused)
-
-
-ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "The request is off, or there are too many (429)", "content": ERROR},
-    "5XX": {"description": "The server cannot answer now", "content": ERROR},
-}
-
-
-def _body(form: type[forms.Form] | None) -> dict[str, Any] | None:
-    """The body of an operation for the schema."""
-    if form is None:
-        return None
-    content: dict[str, Any] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{form.__name__}"}}}
-    if form is forms.Images:
-        content |= {kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURE_TYPES}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-def _with_schemas(app: FastAPI) -> None:
-    """Put the forms into the schema that the framework makes of the routes."""
-    known = (forms.Texts, forms.Images, forms.Classify, forms.Embeddings, forms.Search, forms.Feedback)
-    _, made = models_json_schema([(form, "validation") for form in known], ref_template="#/components/schemas/{model}")
-    three = {key: {"type": "string"} for key in ("what", "why", "mend")}
-    error = {
-        "type": "object",
-        "required": ["error"],
-        "properties": {"error": {"type": "object", "required": list(three), "properties": three}},
-    }
-    plain = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        schema = plain()
-        schema.setdefault("components", {}).setdefault("schemas", {}).update({**made["$defs"], "Error": error})
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -75,12 +75,15 @@ def is_loopback(host: str) -> bool:
 
 def bound(host: str, port: int) -> socket.socket:
     """A listening address; port 0 takes a free one. Raises :class:`DiptychError` when it cannot be had."""
+    made = None
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         made = socket.socket(family, socket.SOCK_STREAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
     except OSError as error:
+        if made is not None:
+            made.close()
         raise DiptychError(f"address {host}:{port}", f"cannot be bound ({error.strerror})", "Give another --port or --host") from error
     return made
 

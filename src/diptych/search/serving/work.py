@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,13 +25,15 @@ from diptych.search.batching import Batcher, Busy
 from diptych.search.index import Index
 from diptych.search.query import Answer, Query
 from diptych.search.serving.errors import Refused
-from diptych.search.serving.forms import Asked, Classify, Search, picture
+from diptych.search.serving.forms import Asked, Classify, Feedback, Search, picture
 from diptych.search.serving.limits import Limits
+from diptych.search.serving.turns import Turns
 from diptych.towers.classifier import Classifier
 from diptych.towers.dual import DualEncoder
-from diptych.towers.encode import lengths
+from diptych.towers.encode import as_list, lengths, pixels
 
 T = TypeVar("T")
+RENEW_SECONDS = 5.0
 DECODERS, SEARCHERS, CLASSIFIERS = 2, 4, 32
 
 
@@ -43,17 +46,20 @@ class Shared:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def encode_text(self, texts: str | Iterable[str]) -> Tensor:
-        """Unit rows (N, D); waits for the batches they fall in."""
-        return _rows(self._batcher.submit("text", [texts] if isinstance(texts, str) else list(texts)).result())
+    def encode_text(self, texts: str | Iterable[str], batch_size: int = 0, progress: bool = False) -> Tensor:
+        """Unit rows (N, D) of texts; ``batch_size`` and ``progress`` are the batcher's business here."""
+        return self._rows("text", [texts] if isinstance(texts, str) else list(texts))
 
-    def encode_image(self, image_NCHW: Tensor) -> Tensor:
-        """Unit rows (N, D) of uint8 pictures at the model's size."""
-        return _rows(self._batcher.submit("image", list(image_NCHW)).result())
+    def encode_image(self, images: Any, batch_size: int = 0, progress: bool = False) -> Tensor:
+        """Unit rows (N, D) of pictures in any form that the model reads."""
+        items = images if isinstance(images, Tensor) else [pixels(image, self._model.config.preprocess) for image in as_list(images)]
+        return self._rows("image", list(items))
 
-
-def _rows(rows: Sequence[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(rows))
+    def _rows(self, kind: str, items: list[Any]) -> Tensor:
+        """Waits for one batch after another, so that a long list leaves room for others."""
+        size = self._batcher.batch
+        rows = [row for at in range(0, len(items), size) for row in self._batcher.submit(kind, items[at : at + size]).result()]
+        return torch.from_numpy(np.stack(rows)) if rows else torch.empty(0, self._model.embed_dim)
 
 
 class Service:
@@ -72,14 +78,14 @@ class Service:
         self.shared = cast(DualEncoder, Shared(model, self.batcher))
         if index is not None:
             index.model = self.shared
-        self.decoding, self._searching = Pool(DECODERS, "decode", limits.queue), Pool(SEARCHERS, "search", limits.queue)
-        self._lock = threading.Lock()
+        self.decoding, self.searching = Pool(DECODERS, "decode", limits.queue), Pool(SEARCHERS, "search", limits.queue)
+        self._lock, self._turns, self._renew_at = threading.Lock(), Turns(), 0.0
         self._classifiers: OrderedDict[tuple[tuple[str, ...], tuple[str, ...] | None], Classifier] = OrderedDict()
 
     def close(self) -> None:
         """Answer what was accepted, then end the threads."""
         self.decoding.close()
-        self._searching.close()
+        self.searching.close()
         self.batcher.close()
 
     def _texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -117,7 +123,7 @@ class Service:
     async def classify(self, form: Classify) -> list[dict[str, Any]]:
         """The likeliest labels of each picture."""
         rows_ND = torch.from_numpy(await self.image_rows([picture(item) for item in form.images]))
-        classifier = await self._searching.run(self._classifier, form)
+        classifier = await self.searching.run(self._classifier, form)
         names, chances_NK = classifier.predict(rows_ND, none_below=form.none_below)
         value_NT, at_NT = chances_NK.topk(min(form.top, len(form.labels)), dim=-1)
         tops = [
@@ -139,12 +145,33 @@ class Service:
 
     async def search(self, form: Search) -> Answer:
         """What the index answers."""
-        return await self._searching.run(self._search, form)
+        return await self.searching.run(self._search, form)
 
     def _search(self, form: Search) -> Answer:
         index = self.opened()
-        query = self._query(index, form)
-        return index.search(query, form.k, form.where, form.diverse, form.group_duplicates)
+        self._renew(index)
+        with self._turns.reading():
+            return index.search(self._query(index, form), form.k, form.where, form.diverse, form.group_duplicates)
+
+    async def feedback(self, form: Feedback) -> None:
+        """Tell the index whether the picture was a right answer to the query."""
+        await self.searching.run(self._feedback, form)
+
+    def _feedback(self, form: Feedback) -> None:
+        index = self.opened()
+        with self._turns.changing():
+            self.known(index, form.id)
+            index.feedback(self._query(index, form.query), form.id, form.right)
+
+    def _renew(self, index: Index) -> None:
+        """Take over, now and then, what ``diptych index`` has written since."""
+        with self._lock:
+            due = time.monotonic() >= self._renew_at
+            if due:
+                self._renew_at = time.monotonic() + RENEW_SECONDS
+        if due:
+            with self._turns.changing():
+                index.refresh()
 
     def opened(self) -> Index:
         """The index. Raises :class:`Refused` with 404 where the server has none."""
