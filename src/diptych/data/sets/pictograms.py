@@ -149,7 +149,7 @@ _ALL = _zero_shot(
     "which of all concepts, in styles never trained on",
     _held,
     _names,
-    companions={"train": "pictograms/train", "validation": "pictograms/validation"},
+    companions={"train": "pictograms/train", "validation": "pictograms/validation", "unknown": "pictograms/unseen"},
 )
 
 SETS = (

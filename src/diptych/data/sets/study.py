@@ -1,6 +1,8 @@
 """A part of the embedded corpus on which a method is measured in minutes on one core: the trained concepts of three groups.
 
-``study/train`` has the training styles, ``study/zero-shot`` the unseen ones, ``study/retrieval`` one twemoji drawing a concept.
+``study/train`` has the training styles, ``study/zero-shot`` the unseen ones, ``study/retrieval`` one twemoji drawing a concept, and
+``study/validation`` the cells of family and concept kept from training. ``study/kinds`` asks which of 26 kinds a drawing shows (the Unicode
+project's subgroups); with about a hundred training drawings a kind it is a set to fit probes on.
 """
 
 from __future__ import annotations
@@ -18,6 +20,34 @@ if TYPE_CHECKING:
 
 GROUPS = ("animals-nature", "food-drink", "travel-places")
 RECALL_AT = 10
+KINDS = {
+    "animal-mammal": "a mammal",
+    "animal-bird": "a bird",
+    "animal-amphibian": "an amphibian",
+    "animal-reptile": "a reptile",
+    "animal-marine": "a sea animal",
+    "animal-bug": "an insect",
+    "plant-flower": "a flower",
+    "plant-other": "a plant",
+    "food-fruit": "a fruit",
+    "food-vegetable": "a vegetable",
+    "food-prepared": "a cooked meal",
+    "food-asian": "Asian food",
+    "food-sweet": "something sweet",
+    "drink": "a drink",
+    "dishware": "tableware",
+    "place-map": "a map",
+    "place-geographic": "a landscape",
+    "place-building": "a building",
+    "place-religious": "a place of worship",
+    "place-other": "a place in a city",
+    "transport-ground": "a car, a train or a bus",
+    "transport-water": "a ship",
+    "transport-air": "an aircraft",
+    "hotel": "a hotel's service",
+    "time": "a clock",
+    "sky-weather": "the sky or the weather",
+}
 
 
 @functools.cache
@@ -35,6 +65,28 @@ def _names() -> tuple[str, ...]:
 def _split(name: str) -> list[Sample]:
     label = _label()
     return [replace(sample, label=label[sample.concept]) for sample in pictograms.samples(name) if sample.concept in label]
+
+
+def _kinds(name: str) -> list[Sample]:
+    order = {kind: i for i, kind in enumerate(KINDS)}
+    return [replace(sample, label=order[sample.meta["subgroup"]]) for sample in _split(name)]
+
+
+def _kind_set(suffix: str, split: str, about: str) -> EvalSet:
+    measured = split == "style"
+    return EvalSet(
+        f"study/kinds{suffix}",
+        VERSION,
+        about,
+        functools.partial(_kinds, split),
+        lambda: tuple(KINDS.values()),
+        ("{}", "a drawing of {}"),
+        tasks=("zero_shot", "linear_probe", "knn", "few_shot") if measured else (),
+        metric="top1" if measured else "",
+        read_chance=(lambda: 1 / len(KINDS)) if measured else None,
+        sealed=measured,
+        companions={"train": "study/kinds/train", "validation": "study/kinds/validation"} if measured else {},
+    )
 
 
 def _retrieval() -> list[Sample]:
@@ -61,6 +113,15 @@ SETS = (
         metric="top1",
         read_chance=lambda: 1 / len(_label()),
         sealed=True,
+        companions={"train": "study/train", "validation": "study/validation", "unknown": "pictograms/unseen"},
+    ),
+    EvalSet(
+        "study/validation",
+        VERSION,
+        "animals, food and places in cells of family and concept kept from training, to choose by",
+        lambda: _split("validation"),
+        _names,
+        TEMPLATES["en"],
     ),
     EvalSet(
         "study/retrieval",
@@ -73,4 +134,7 @@ SETS = (
         read_chance=lambda: RECALL_AT / len(_retrieval()),
         sealed=True,
     ),
+    _kind_set("", "style", "which of 26 kinds of animals, foods and places, in styles never trained on"),
+    _kind_set("/train", "train", "26 kinds of animals, foods and places in the trained styles"),
+    _kind_set("/validation", "validation", "26 kinds of animals, foods and places in cells kept from training, to choose by"),
 )
