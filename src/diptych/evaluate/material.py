@@ -14,6 +14,8 @@ from torch import Tensor
 from diptych.core.errors import DiptychError, UsageError
 from diptych.core.types import Sample
 from diptych.data.sets.base import EvalSet
+from diptych.data.sets.public.card import PublicCard
+from diptych.data.sets.public.recognise import Photos, recognise, under
 from diptych.data.sources.base import Dataset
 
 
@@ -29,6 +31,7 @@ class Material:
         classes: class names by label, or () where the set has none.
         templates: prompt templates with ``{}`` for the class name, or () where the set brings none.
         protocols: which protocols the set is meant for; () means each that its samples allow.
+        metric: the set's main number, where its makers chose another than the protocol's first; its protocol puts it first.
         about: one line on what it measures, for the report.
         sealed: a test set, which nothing may be fitted on.
         companions: other sets of the same classes by role, as names or datasets; see :class:`~diptych.data.sets.base.EvalSet`.
@@ -44,6 +47,7 @@ class Material:
     about: str = ""
     sealed: bool = False
     companions: Mapping[str, Any] = field(default_factory=dict)
+    metric: str = ""
 
     def take(self, index: Tensor) -> Material:
         """Only the samples at ``index``, with all the classes."""
@@ -118,6 +122,12 @@ def material(data: Any) -> Material:
     )
 
 
+def materials(data: Any) -> list[Material]:
+    """:func:`material` of ``data``, or of each public set that lies under it, where it is a folder of such sets."""
+    found = under(Path(data)) if isinstance(data, (str, Path)) else []
+    return [material(path) for path in found] or [material(data)]
+
+
 def hash_of(parts: Iterable[str]) -> str:
     """16 hexadecimal digits of strings, order included."""
     hasher = sha256()
@@ -127,17 +137,39 @@ def hash_of(parts: Iterable[str]) -> str:
 
 
 def _named(name: str) -> Material:
-    if Path(name).exists():
-        from diptych.data.open import open as open_data
+    if not Path(name).exists():
+        from diptych.data.sets.find import find
 
-        found = open_data(name)
-        best = next((split for split in ("test", "validation") if split in found.splits), found.split)
-        made = _of_dataset(found if best == found.split else open_data(name, split=best))
-        others = {role: open_data(name, split=role) for role in ("train", "validation") if role in found.splits and role != best}
-        return replace(made, companions=others)
-    from diptych.data.sets.find import find
+        return _of_set(find(name))
+    from diptych.data.open import open as open_data
 
-    return _of_set(find(name))
+    found = open_data(name)
+    best = next((split for split in ("test", "validation") if split in found.splits), found.split)
+    chosen = found if best == found.split else open_data(name, split=best)
+    others = {role: open_data(name, split=role) for role in ("train", "validation") if role in found.splits and role != best}
+    card = recognise(Path(name), chosen)
+    if card is None:
+        return replace(_of_dataset(chosen), companions=others)
+    made = _of_card(card, chosen)
+    return replace(made, sealed=best == "test", companions={role: _of_card(card, other) for role, other in others.items()})
+
+
+def _of_card(card: PublicCard, found: Dataset) -> Material:
+    """A public set on the disk: its folder's own class names and templates win over the card's."""
+    part = (
+        f" ({len(found):,} of its {card.size:,} test pictures)" if card.size and found.split == "test" and len(found) != card.size else ""
+    )
+    return replace(
+        _of_dataset(found),
+        name=card.name,
+        version=f"{card.version}/{len(found)}",
+        source=Photos(found, card),
+        classes=tuple(found.classes or card.class_names),
+        templates=tuple(found.templates or card.templates),
+        protocols=(card.task,),
+        about=f"{card.title}: {card.asks}{part}",
+        metric=card.metric,
+    )
 
 
 def _line(sample: Sample) -> str:

@@ -45,6 +45,11 @@ class Question:
             raise UsageError("protocol", "it needs the model and the pictures, and only rows were given", "Run it through diptych.evaluate")
         return self.more
 
+    @property
+    def metric(self) -> str:
+        """The set's own main metric, ``""`` where it has none."""
+        return "" if self.more is None else self.more.data.metric
+
 
 @dataclass(frozen=True, slots=True)
 class About:

@@ -14,7 +14,7 @@ from diptych.core.types import Record
 from diptych.evaluate import suite as suites
 from diptych.evaluate.features import Features, default_folder
 from diptych.evaluate.journal import Journal
-from diptych.evaluate.material import Material, material
+from diptych.evaluate.material import Material, material, materials
 from diptych.evaluate.measure import Plan, Subject, measured
 from diptych.evaluate.protocols.zero_shot import fill
 
@@ -60,7 +60,7 @@ def evaluate(
 
     Args:
         model: a dual encoder, or what ``diptych.load`` takes.
-        data: a set, a dataset of ``diptych.open``, the name or path of one, or a list of these.
+        data: a set, a dataset of ``diptych.open``, the name or path of one, a folder of public sets, or a list of these.
         baseline: a second model. Every metric then has two more records: ``METRIC.gain``, the paired difference on the same examples,
             and, for hits, ``METRIC.retention``, the share of the baseline's hits that are still hits.
         suite: ``"quick"`` or ``"full"``: which protocols run; without ``data`` on the embedded sets that the suite names.
@@ -132,7 +132,7 @@ def _tasks(data: Any, suite: str | None, protocols: tuple[str, ...]) -> list[tup
         tasks = [(material(name), wanted) for name, wanted in chosen.items() if wanted]
     else:
         given = [] if data is None else data if isinstance(data, list) else [data]
-        made = [material(each) for each in given]
+        made = [made for each in given for made in materials(each)]
         tasks = [(each, protocols or (() if suite else each.protocols)) for each in made]
     if not tasks:
         raise UsageError("evaluate", "no data was given", "Give a path, the name of a set, or a suite")

@@ -241,17 +241,21 @@ def parse_json(raw: bytes | str, where: str) -> dict[str, object]:
     return value
 
 
-def read_lines(path: Path) -> tuple[str, ...] | None:
-    """The non-blank lines of a small text file, or None when there is no such file."""
+def read_lines(path: Path, *, blank: bool = False) -> tuple[str, ...] | None:
+    """The lines of a small text file, or None when there is no such file; with ``blank`` also the empty ones before its last line."""
     if not path.is_file():
         return None
-    return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines()]
+    return tuple(line for line in lines if line or blank)
 
 
 def class_files(*folders: Path) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
-    """Classes and templates (``{c}`` becomes ``{}``) from the first of ``folders`` that has ``classnames.txt``."""
+    """Classes and templates (``{c}`` becomes ``{}``) from the first of ``folders`` that has ``classnames.txt``.
+
+    A class is counted by its line, and its name may be empty (CLEVR's middle distance is, in CLIP_benchmark).
+    """
     for folder in folders:
-        names = read_lines(folder / "classnames.txt")
+        names = read_lines(folder / "classnames.txt", blank=True)
         templates = read_lines(folder / "zeroshot_classification_templates.txt")
         if names or templates:
             return names, tuple(t.replace("{c}", "{}") for t in templates) if templates else None

@@ -1,4 +1,4 @@
-"""Webdataset tars: samples are runs of members with one key (``KEY.jpg``, ``KEY.txt``, ``KEY.json``, ``KEY.cls``).
+"""Webdataset tars: samples are runs of members with one key (``KEY.jpg``, ``.txt``, ``.json``, ``.cls``, ``.npy``).
 
 A header scan finds every member's offset once; pictures are then read from the tar in place, so order, shuffling and
 resume are exact. Nothing is ever extracted: links, devices and sparse members are refused, and names are only ids.
@@ -31,9 +31,10 @@ from diptych.data.sources.base import (
     read_lines,
     stat_line,
 )
+from diptych.data.sources.npy import npy_numbers
 from diptych.data.sources.tar import Member, scan
 
-PARTS = ("image", "txt", "json", "cls")
+PARTS = ("image", "txt", "json", "cls", "npy")
 CAPTION_KEYS = ("captions", "caption", "text")
 
 
@@ -41,7 +42,8 @@ class ShardDataset(Dataset):
     """Samples of one or more tars, sorted by id (the key; ``SHARD/key`` where shards repeat keys).
 
     Captions: ``.txt`` (one a line), else ``captions``/``caption``/``text`` of ``.json``; with ``.cls`` and
-    ``classnames.txt`` the class name. ``image=`` names an extension; ``caption=`` and ``label=`` an extension or JSON key.
+    ``classnames.txt`` the class name. Numbers of a ``.npy`` become ``meta["npy"]``, a list.
+    ``image=`` names an extension; ``caption=`` and ``label=`` an extension or JSON key.
 
     Raises:
         UsageError: no sample with an image, ``nshards.txt`` disagrees, or an override names nothing that is there.
@@ -203,7 +205,10 @@ class ShardDataset(Dataset):
         if not captions and label is not None and self.classes:
             captions = (class_caption(self.classes[label]),)
         used = {*self._caption_keys, self._overrides.label}
-        return captions, label, {key: value for key, value in meta.items() if key not in used}
+        meta = {key: value for key, value in meta.items() if key not in used}
+        if raw := self._bytes(index, "npy"):
+            meta["npy"] = npy_numbers(raw, f"{self.ids[index]}.npy")
+        return captions, label, meta
 
     def _label(self, index: int, meta: dict[str, object]) -> int | None:
         """The class index from ``.cls`` or a JSON key; BrokenSample when it is no index of ``classes``."""
@@ -212,11 +217,11 @@ class ShardDataset(Dataset):
         if raw is None:
             return None
         text = raw.decode("ascii", "replace").strip() if isinstance(raw, bytes) else str(raw).strip()
+        if text.isdigit() and (not self.classes or int(text) < len(self.classes)):
+            return int(text)  # before the names, which may be numbers themselves ("0", "20", "40" degrees)
         if self.classes and text in self.classes:
             return self.classes.index(text)
-        if not text.isdigit() or (self.classes and int(text) >= len(self.classes)):
-            raise BrokenSample(self.ids[index], f"its label {text[:40]!r} is no index of a class")
-        return int(text)
+        raise BrokenSample(self.ids[index], f"its label {text[:40]!r} is no index of a class")
 
     def captions(self, index: int) -> tuple[str, ...]:
         return self._words(index)[0]

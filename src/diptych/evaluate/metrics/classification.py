@@ -8,6 +8,8 @@ that gives every class the same score has rank K − 1 everywhere and accuracy 0
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -65,6 +67,44 @@ def per_class(value_N: Tensor, label_N: Tensor, classes: int) -> tuple[Tensor, T
     sum_K = torch.zeros(classes, dtype=torch.float64).index_add_(0, label_N, value_N.double())
     class_C = count_K.nonzero()[:, 0]
     return sum_K[class_C] / count_K[class_C], class_C
+
+
+def worst_group(value_N2: Tensor) -> float:
+    """The lowest mean over a group, as in WILDS (Koh et al., arXiv:2012.07421).
+
+    Args:
+        value_N2: a value and the number of its group an example; negative numbers belong to no group.
+
+    Returns:
+        NaN where no example has a group.
+    """
+    kept_N2 = value_N2[value_N2[:, 1] >= 0]
+    if not len(kept_N2):
+        return math.nan
+    mean_C, _ = per_class(kept_N2[:, 0], kept_N2[:, 1].long(), int(kept_N2[:, 1].max()) + 1)
+    return float(mean_C.min())
+
+
+def f1_macro(pair_N2: Tensor) -> float:
+    """Mean over the classes that occur of F1 = 2 · right / (occurs + predicted), as WILDS has it for iWildCam.
+
+    Args:
+        pair_N2: int64; true and predicted class.
+    """
+    true_N, predicted_N = pair_N2.unbind(1)
+    count = int(pair_N2.max()) + 1
+    true_K, predicted_K, right_K = (
+        torch.bincount(index, minlength=count).double() for index in (true_N, predicted_N, true_N[true_N == predicted_N])
+    )
+    occurs_C = true_K.nonzero()[:, 0]
+    return float((2 * right_K / (true_K + predicted_K).clamp(min=1))[occurs_C].mean())
+
+
+def f1_macro_chance(label_N: Tensor, classes: int) -> float:
+    """:func:`f1_macro` of guessing evenly, by expected counts: a class of share p has F1 = 2 p / (1 + K p)."""
+    share_C = torch.bincount(label_N, minlength=classes).double() / max(len(label_N), 1)
+    share_C = share_C[share_C > 0]
+    return float((2 * share_C / (1 + classes * share_C)).mean())
 
 
 def confusion(predicted_N: Tensor, label_N: Tensor, classes: int) -> Tensor:

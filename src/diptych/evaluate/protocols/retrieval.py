@@ -21,6 +21,7 @@ from diptych.evaluate.details import Thumbs
 from diptych.evaluate.material import Table
 from diptych.evaluate.metrics import retrieval as metric
 from diptych.evaluate.outcome import About, Metric, Outcome, Question
+from diptych.evaluate.set_metrics import both_ways, in_front
 
 CARD = Card(
     id="retrieval",
@@ -44,6 +45,7 @@ ABOUT = {
     **{f"image_to_text_r@{k}": About(f"Image → text, recall at {k}", f"a right caption is among the first {k}") for k in (5, 10)},
     "text_to_image_r@1": About("Text → image, recall at 1", "the right picture comes first"),
     "image_to_text_r@1": About("Image → text, recall at 1", "a right caption comes first"),
+    "mean_r@1": About("Recall at 1, both ways", "the mean of text → image and image → text"),
 }
 
 AT = (1, 5, 10)
@@ -94,6 +96,7 @@ def run(question: Question) -> Outcome:
         ("image_to_text", to_text_N, group_N, len(text_MD), answers_N),
     ):
         metrics += [Metric(f"{name}_r@{k}", metric.recall(rank, k), unit, metric.recall_chance(k, gallery, answers)) for k in AT]
+    metrics += both_ways(question.metric, metrics[0], metrics[len(AT)])
     show = {
         "texts": texts,
         "owner_M": owner_M,
@@ -103,7 +106,7 @@ def run(question: Question) -> Outcome:
         "to_image_M": to_image_M,
         "to_text_N": to_text_N,
     }
-    return Outcome(CARD.id, tuple(metrics), index_N, show)
+    return Outcome(CARD.id, in_front(metrics, question.metric), index_N, show)
 
 
 def section(outcome: Outcome, thumbs: Thumbs) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from diptych.evaluate.material import Table
 from diptych.evaluate.metrics import classification
 from diptych.evaluate.metrics.retrieval import best_matches
 from diptych.evaluate.outcome import About, EncodeText, Metric, Outcome, Question
+from diptych.evaluate.set_metrics import in_front, of_classes
 
 CARD = Card(
     id="zero_shot",
@@ -53,6 +54,9 @@ ABOUT = {
     "top1": About("Top-1", "the right name comes first"),
     "top5": About("Top-5", "the right name is among the first five"),
     "mean_per_class": About("Mean per class", "top-1, every class counting the same"),
+    "worst_group": About("Worst group", "top-1 of the part of the set where it is lowest"),
+    "worst_group_top5": About("Worst group, top-5", "top-5 of the part of the set where it is lowest"),
+    "f1_macro": About("F1, macro", "F1 of each class that occurs, every class counting the same"),
 }
 SHOWN = 12
 
@@ -91,7 +95,7 @@ def run(question: Question) -> Outcome:
     """Top-1, top-5, mean per class, and top-1 of each part of the set, on the pictures that have a label.
 
     Intervals resample concepts where the set names them (several drawings of one concept are not independent), else pictures; for the
-    mean per class they resample classes.
+    mean per class they resample classes. A set whose makers chose another main number has it first.
 
     Raises:
         UsageError: a label lies outside the classes, or a template has no ``{}``.
@@ -110,8 +114,9 @@ def run(question: Question) -> Outcome:
     metrics.append(Metric("mean_per_class", mean_C, class_C, chance1, hits=False))
     metrics += parts(top1_N, table, "top1", chance1)
     predicted_N = classification.predictions(image_ND, class_KD)
+    metrics += of_classes(question.metric, table, top1_N, top5_N, predicted_N, (chance1, chance5))
     show = {"predicted_N": predicted_N, "label_N": table.label_N, "image_ND": image_ND, "class_KD": class_KD, "classes": question.classes}
-    return Outcome(CARD.id, tuple(metrics), index_N, show)
+    return Outcome(CARD.id, in_front(metrics, question.metric), index_N, show)
 
 
 def parts(value_N: Tensor, table: Table, name: str, chance: float) -> list[Metric]:
