@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class Classifier:
-    """A model with one unit row a class.
+    """A model with one unit row a class, or with a fitted head.
 
     Args:
         model: the model that gave the rows.
         labels: K names.
-        rows_KD: unit rows.
+        rows_KD: unit rows; None takes the model's head, whose classes ``labels`` are.
     """
 
-    def __init__(self, model: DualEncoder, labels: Sequence[str], rows_KD: Tensor) -> None:
+    def __init__(self, model: DualEncoder, labels: Sequence[str], rows_KD: Tensor | None) -> None:
         self.model, self.labels, self.rows_KD = model, tuple(labels), rows_KD
 
     @classmethod
@@ -52,7 +52,11 @@ class Classifier:
         return cls(model, labels, functional.normalize(rows_KPD.mean(dim=1), dim=-1))
 
     def probabilities(self, rows_ND: Tensor) -> Tensor:
-        """Softmax over the classes of the scaled similarities (N, K)."""
+        """Softmax over the classes of the scaled similarities, or of the head's logits (N, K)."""
+        if self.rows_KD is None:
+            assert self.model.head is not None
+            with torch.no_grad():
+                return self.model.head(rows_ND.to(self.model.device)).float().cpu().softmax(dim=-1)
         scale = self.model.scale.detach().float().cpu()
         return (scale * rows_ND @ self.rows_KD.T).softmax(dim=-1)
 

@@ -21,6 +21,7 @@ from diptych.core.types import Preprocess, TokenMethod
 from diptych.data.tokenizers import Tokenizer, TokenizerConfig
 from diptych.towers.base import TowerConfig
 from diptych.towers.build import build_image_tower, build_text_tower, parse_image_config, parse_text_config
+from diptych.towers.head import Head, HeadConfig
 from diptych.towers.projection import ProjectionConfig, build_projection
 
 ImageConfig = Annotated[SerializeAsAny[TowerConfig], BeforeValidator(parse_image_config)]
@@ -40,6 +41,7 @@ class DualConfig(BaseModel):
         tokenizer: settings beside ``tokenizer.json``; None where the model has no tokenizer.
         templates: prompt templates with one ``{}`` that :meth:`DualEncoder.classifier` uses when none are given.
         parent: name of the model this one was made from.
+        head: a classifier that was fitted on the rows, for its classes; None where there is none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,6 +58,7 @@ class DualConfig(BaseModel):
     tokenizer: TokenizerConfig | None = None
     templates: tuple[str, ...] = ("a photo of a {}.",)
     parent: str | None = None
+    head: HeadConfig | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> DualConfig:
@@ -91,6 +94,7 @@ class DualEncoder(nn.Module):
             self.text.share(self.image)
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.init_scale)))
         self.bias = None if config.init_bias is None else nn.Parameter(torch.tensor(config.init_bias))
+        self.head = None if config.head is None else Head(config.head)
         self.register_buffer("mean", torch.tensor(config.preprocess.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(config.preprocess.std)[:, None, None], persistent=False)
         self.tokenizer = tokenizer if tokenizer is not None else default_tokenizer(config)
@@ -169,16 +173,41 @@ class DualEncoder(nn.Module):
 
         return encode_text(self, texts, batch_size, progress)
 
-    def classifier(self, labels: Sequence[str], templates: Sequence[str] | None = None) -> Any:
-        """A zero-shot :class:`~diptych.towers.classifier.Classifier` over ``labels``."""
+    def classifier(self, labels: Sequence[str] | None = None, templates: Sequence[str] | None = None) -> Any:
+        """A :class:`~diptych.towers.classifier.Classifier` over ``labels``: the head's where it knows exactly these, else zero-shot.
+
+        Args:
+            labels: names of classes; None takes the head's.
+            templates: prompts with one ``{}`` for the label; None takes the model's own. With templates the head is left aside.
+
+        Raises:
+            UsageError: no labels, and no head that has some.
+        """
         from diptych.towers.classifier import Classifier
 
-        return Classifier.from_labels(self, labels, templates)
+        if self.head is not None and templates is None and (labels is None or tuple(labels) == self.head.classes):
+            return Classifier(self, self.head.classes, None)
+        return Classifier.from_labels(self, labels or (), templates)
+
+    def with_head(self, head: Head | None) -> DualEncoder:
+        """The same towers with another head (or none); weights are shared with this model, which stays as it is."""
+        from copy import copy
+
+        made = copy(self)
+        for name in ("_modules", "_parameters", "_buffers"):
+            setattr(made, name, dict(getattr(self, name)))
+        made.config = self.config.model_copy(update={"head": None if head is None else head.config})
+        made.head = head
+        return made
+
+    def _unset(self) -> set[str]:
+        """Parts of the config that came later and are left out where they say nothing, so that older folders keep their hash."""
+        return {"head"} if self.config.head is None else set()
 
     @torch.no_grad()
     def fingerprint(self) -> str:
         """sha256 of the config (its name and parent aside) and of every weight: equal models have equal ones."""
-        digest = hashlib.sha256(self.config.model_dump_json(exclude={"name", "parent"}).encode())
+        digest = hashlib.sha256(self.config.model_dump_json(exclude={"name", "parent", *self._unset()}).encode())
         for name, value in sorted(self.state_dict().items()):
             digest.update(f"{name}{tuple(value.shape)}".encode())
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())

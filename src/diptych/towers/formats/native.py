@@ -50,7 +50,8 @@ def golden(model: DualEncoder) -> dict[str, Tensor]:
         picture_CHW = pixels(golden_picture(model.config.preprocess.size), model.config.preprocess)
         image_BD = model.image_features(picture_CHW[None].to(model.device)).float().cpu()
         text_BD = model.text_features(ids_BL.to(model.device)).float().cpu()
-        return {"image": image_BD, "text": text_BD, "ids": ids_BL, "picture": picture_CHW}
+        made = {"image": image_BD, "text": text_BD, "ids": ids_BL, "picture": picture_CHW}
+        return made if model.head is None else {**made, "head": model.head(image_BD.to(model.device)).float().cpu()}
 
 
 def check_golden(model: DualEncoder, stored: dict[str, Tensor], dtype: str, what: str) -> None:
@@ -58,10 +59,14 @@ def check_golden(model: DualEncoder, stored: dict[str, Tensor], dtype: str, what
     now = golden(model)
     mend = "Restore the folder's files as they were saved, or save the model again if the change is meant"
     parts = {"ids": "tokenizer", "picture": "preprocess.json", "image": "image tower", "text": "text tower"}
+    if model.head is not None:
+        parts["head"] = "head"
     for name, source in parts.items():
         ours, theirs = now[name].double(), stored[name].double()
         off = float((ours - theirs).abs().max()) if ours.shape == theirs.shape else float("inf")
         allowed = {"ids": 0.0, "picture": 1.0}.get(name, TOLERANCE[dtype])
+        if name == "head":
+            allowed *= max(1.0, float(theirs.abs().max()))
         if not off <= allowed:
             raise DiptychError(
                 what, f"its golden {name} differ by {off:.2g} (allowed {allowed:g}), so the {source} gives other output", mend
@@ -108,7 +113,7 @@ def save_native(
     assign(stored, weights, f"saving {folder}")
 
     def fill(target: Path) -> None:
-        config = model.config.model_dump(mode="json", exclude={"preprocess"})
+        config = model.config.model_dump(mode="json", exclude={"preprocess", *(() if model.config.head else ("head",))})
         write_json(target / "config.json", {"format": "diptych", "version": VERSION, "dtype": dtype, "model": config})
         write_json(target / "preprocess.json", asdict(model.config.preprocess))
         write_tensors(target / "model.safetensors", weights)
