@@ -97,7 +97,10 @@ def add(
 
 
 def _shown(module: ModuleType, outcome: Outcome, thumbs: Thumbs) -> dict[str, Any] | str:
-    """The protocol's section as plain JSON values (null for what is not finite), or why there is none. Whatever it did not foresee costs its pictures only."""
+    """The protocol's section as plain JSON values, null for what is not finite; or why there is none.
+
+    Whatever it did not foresee costs its pictures only.
+    """
     try:
         return json.loads(json.dumps(module.section(outcome, thumbs)), parse_constant=lambda _: None)
     except OSError:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ import yaml
 from diptych.core.errors import DiptychError
 from diptych.core.types import Record
 from diptych.evaluate import record as record_file
+from diptych.evaluate.outcome import About
 from diptych.evaluate.report import build, svg, words
 
 HOSTILE = '</script><img src=x onerror="alert(1)">{{ 7*7 }}\u202e\x00"\''
@@ -77,22 +79,31 @@ def test_metric_names_are_taken_apart():
     assert words.split("f1.5") == ("f1.5", "", "")
 
 
-def test_sentences_say_where_chance_is():
-    assert words.verdict(record(), 12) == (
-        "Shown a picture and 12 names, the model picks the right name 50.0% of the time "
-        "(95% interval 40.0\u2060–\u206060.0%). Guessing would be right 10.0% of the time."
-    )
-    assert "which the interval does not rule out" in words.verdict(record(value=0.15), 12)
-    assert "which is better" in words.verdict(record(value=0.2, chance=0.5), 12)
-    assert "right picture among the first ten" in words.verdict(record("text_to_image_r@10"), None)
-    assert "which may be chance" in words.compared(record("top1.gain", 0.01), None)
-    assert "−" in words.compared(record("top1.gain", -0.3), record("top1.retention", 0.7))
+def test_statements_say_where_chance_is():
+    told = "shown a picture and 12 names, it picks the right name 50.0% of the time (95% interval 40.0\u2060–\u206060.0%, guessing 10.0%)"
+    assert words.statement(record(), 12) == told
+    assert "right picture among the first ten" in words.statement(record("text_to_image_r@10", protocol="retrieval"))
+    assert words.statement(record("odd", chance=None)) == "odd is 50.0% (95% interval 40.0\u2060–\u206060.0%)"
+    assert [words.standing(record(value=v)) for v in (0.5, 0.15, -0.5)] == ["better", "at", "worse"]
+
+
+def test_less_is_better_where_the_protocol_says_so(monkeypatch):
+    module = SimpleNamespace(ABOUT={"error": About("Error", better="lower"), "rank": About("Rank", better="neither", share=False)})
+    monkeypatch.setattr(words, "protocols", lambda: {"zero_shot": module})
+    assert words.standing(record("error", 0.9, 0.5)) == "worse"
+    assert words.standing(record("error", 0.1, 0.5)) == "better"
+    assert [words.direction(record("error.gain", v)) for v in (0.3, -0.3, 0.05)] == ["down", "up", "even"]
+    assert words.change(-0.3, record("error.gain")) == "−30.0"
+    rank = record("rank", 12.5, 3.0)
+    assert (words.shown(rank), words.standing(rank), words.times_chance(rank), words.change(-0.3, rank)) == ("12.5", "", "", "−0.3")
+    assert words.direction(record("rank.gain", 0.5)) == "even"
 
 
 def test_main_records_take_each_set_once_and_no_parts():
-    rows = [record(), record("top5"), record("top1[x]"), record("top1.gain"), record(set="t")]
-    rows += [record(f"text_to_image_r@{k}", protocol="retrieval") for k in (1, 5, 10)]
-    assert [(r.set, r.metric) for r in words.main_records(rows)] == [("s", "top1"), ("t", "top1"), ("s", "text_to_image_r@10")]
+    rows = [record(f"text_to_image_r@{k}", protocol="retrieval") for k in (1, 5, 10)]
+    rows += [record(), record("top5"), record("top1[x]"), record("top1.gain"), record(set="t"), record(set="u"), record(set="v")]
+    assert [(r.set, r.metric) for r in words.main_records(rows)] == [*((s, "top1") for s in "stuv"), ("s", "text_to_image_r@1")]
+    assert [(r.set, r.metric) for r in words.heads(rows)] == [*((s, "top1") for s in "stu"), ("s", "text_to_image_r@1")]
 
 
 def test_ticks_are_round_and_inside():
@@ -134,9 +145,24 @@ def test_hostile_text_stays_text(tmp_path):
     item = {"text": HOSTILE}
     query = {"query": item, "rank": 3, "of": 9, "answers": [{**item, "right": False, "score": 0.1}], "wanted": item}
     ways = {"best": [query], "worst": [query]}
-    pair = {"true": HOSTILE, "predicted": HOSTILE, "count": 1, "of": 2, "picture": None, "other": None}
+    pair = {"picture": None, "other": None, "text": HOSTILE, "answer": HOSTILE, "note": HOSTILE}
+    figures = [{"kind": "pictures", "title": HOSTILE, "about": HOSTILE, "items": [pair]}, {"kind": HOSTILE, "title": HOSTILE}]
+    series = {"name": HOSTILE, "points": [[0, 1], [1, 2]]}
+    figures.append({"kind": "lines", "title": HOSTILE, "x": HOSTILE, "y": HOSTILE, "series": [series]})
+    figures.append({"kind": "bars", "title": HOSTILE, "rows": [{"name": HOSTILE, "value": 1}]})
+    figures.append({"kind": "heat", "title": HOSTILE, "rows": [HOSTILE], "columns": [HOSTILE], "values": [[1]]})
+    figures.append(
+        {"kind": "slope", "title": HOSTILE, "left": HOSTILE, "right": HOSTILE, "series": [{"name": HOSTILE, "from": 1, "to": 2}]}
+    )
     section = {"model": HOSTILE, "set": HOSTILE, "protocol": "zero_shot", "n": 3, "classes": 3, "notes": [HOSTILE], "about": HOSTILE}
-    section |= {"confusions": [pair], "captions": 9, "text_to_image": ways, "image_to_text": ways}
+    section |= {
+        "figures": figures,
+        "baseline": HOSTILE,
+        "baseline_figures": figures,
+        "captions": 9,
+        "text_to_image": ways,
+        "image_to_text": ways,
+    }
     (tmp_path / "details.json").write_text(json.dumps({"version": 1, "sets": [section]}))
     page = build(tmp_path).read_text()
     checker = check(page)
@@ -162,7 +188,7 @@ def test_a_log_alone_is_a_page(tmp_path):
     page = build(tmp_path).read_text()
     assert "How it learned" in page
     assert "Validation" in page
-    assert 'id="results"' not in page
+    assert 'id="overview"' not in page
     check(page)
 
 
@@ -179,6 +205,7 @@ def test_gains_are_shown(tmp_path):
     record_file.append(rows, tmp_path / "records.jsonl")
     page = build(tmp_path).read_text()
     assert '<span class="up">+20.0</span>' in page
+    assert "differs by +20.0 points" in page
     assert "90.0% of what the baseline got right is still right" in page
 
 
@@ -197,8 +224,8 @@ def test_refusals(tmp_path):
         build(tmp_path)
     (tmp_path / "thumbs").mkdir()
     (tmp_path / "secret").write_text("mine")
-    pair = {"true": "a", "predicted": "b", "count": 1, "of": 2, "picture": "../secret", "other": None}
-    section = {"model": "m", "set": "s", "protocol": "zero_shot", "n": 3, "classes": 3, "confusions": [pair]}
+    figure = {"kind": "pictures", "title": "t", "items": [{"picture": "../secret", "text": "a"}]}
+    section = {"model": "m", "set": "s", "protocol": "zero_shot", "n": 3, "classes": 3, "figures": [figure]}
     (tmp_path / "details.json").write_text(json.dumps({"version": 1, "sets": [section]}))
     with pytest.raises(DiptychError, match="no such thumbnail"):
         build(tmp_path)

@@ -1,7 +1,8 @@
 """The figures a protocol gives the page: plain dicts in its ``section()["figures"]``, checked here, drawn by :mod:`.drawing`.
 
-All numbers are finite. Every figure has ``"kind"`` and ``"title"``, and may have ``"about"`` (a sentence on how to read it) and ``"share"``: whether its numbers
-are shown in per cent (left out: they are where all of them lie between 0 and 1). A ``?`` marks what may be left out:
+Every figure has ``"kind"`` and ``"title"``, and may have ``"about"`` (a sentence on how to read it) and ``"share"``: whether its numbers
+are shown in per cent (left out: they are where all of them lie between 0 and 1). All numbers are finite. A ``?`` marks what may be left
+out:
 
     {"kind": "lines", "title", "x", "y", "series": [{"name", "points": [[x, y], …], "low"?: [y, …], "high"?: [y, …]}],
      "diagonal"?: true, "log"?: true, "x_share"?: true}

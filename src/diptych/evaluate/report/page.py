@@ -5,22 +5,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from diptych import __version__
 from diptych.core.errors import DiptychError
-from diptych.core.types import Record
-from diptych.evaluate.report import svg, words
+from diptych.evaluate.report import svg, training, verdict, words
+from diptych.evaluate.report.content import Content, mark
 from diptych.evaluate.report.source import RunFolder, read
 
 HERE = files("diptych.evaluate.report")
+TEMPLATES = ("page.html.j2", "body.html.j2", "aspect.html.j2", "parts.html.j2")
 
 
 def build_page(folder: Path) -> Path:
@@ -42,31 +42,50 @@ def build_page(folder: Path) -> Path:
     return path
 
 
+class Gallery:
+    """The pictures that the page shows, each once, however often it is placed: a rule of the style sheet a picture."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run, self.addresses = run, dict[str, str]()
+
+    def place(self, name: str | None) -> str:
+        """The class of a picture; "" where there is none. Raises :class:`DiptychError` for one that is not in the folder."""
+        if name is None:
+            return ""
+        if name not in self.addresses:
+            self.addresses[name] = self.run.picture(name)
+        return "p-" + name.partition(".")[0]
+
+    def rules(self) -> Markup:
+        """The rules of all pictures that were placed."""
+        rule = Markup(".p-{}{{background-image:url({})}}")
+        return Markup("\n").join(rule.format(name.partition(".")[0], address) for name, address in self.addresses.items())
+
+
 def render(run: RunFolder) -> str:
     """The page as text."""
     script = _asset("script.js")
+    gallery = Gallery(run)
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize, keep_trailing_newline=True
-    )
-    environment.filters |= {"percent": words.percent, "points": words.points, "between": words.between, "number": svg.number}
-    environment.filters |= {"title_of": words.title, "times": words.times_chance, "bytes": _bytes, "meaning": words.meaning}
-    environment.globals["picture"] = run.picture
-    return environment.from_string(_asset("page.html.j2")).render(
-        style=Markup(_asset("style.css")),
+        loader=DictLoader({name: _asset(name) for name in TEMPLATES}),
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters |= {"percent": words.percent, "between": words.between, "number": svg.number, "bytes": _bytes}
+    environment.filters |= {"title_of": words.title, "times": words.times_chance, "meaning": words.meaning, "shown": words.shown}
+    environment.filters |= {"change": lambda record: words.change(record.value, record), "changes": words.changes}
+    environment.filters |= {"chance": lambda record: words.value_of(record.chance, record), "direction": words.direction}
+    environment.filters["marker"] = lambda style: svg.marker(style, 13, 5)
+    environment.globals["placed"] = gallery.place
+    content = _content(run)
+    body = Markup(environment.get_template("body.html.j2").render(**content))
+    page = environment.get_template("page.html.j2").render(
+        style=Markup(_asset("style.css")) + gallery.rules(),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        made=datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC"),
-        version=__version__,
-        **_content(run),
+        body=body,
+        **content,
     )
-
-
-def _finalize(value: Any) -> Any:
-    return (
-        value
-        if isinstance(value, Markup) or not isinstance(value, str) or value.startswith("data:image/webp;base64,")
-        else svg.plain(value)
-    )
+    return svg.plain(page)
 
 
 def _asset(name: str) -> str:
@@ -74,132 +93,33 @@ def _asset(name: str) -> str:
 
 
 def _content(run: RunFolder) -> dict[str, Any]:
-    models = list(dict.fromkeys(record.model for record in run.records))
-    model = models[-1] if models else ""
-    records = [record for record in run.records if record.model == model]
-    sections = [section for section in run.sections if section["model"] == model]
-    about = {section["set"]: section.get("about", "") for section in sections}
-    classes = {section["set"]: section["classes"] for section in sections if "classes" in section}
-    name = run.path.resolve().name
+    content = Content(run)
+    told = verdict.sentences(content.records, content.classes, content.baseline, content.others) if content.records else []
+    aspects = content.aspects()
+    notes = [note for section in content.sections for note in section.get("notes", ())]
+    versions = dict.fromkeys((record.set, record.version) for record in content.records)
     return {
-        "name": name,
-        "model": model,
-        "models": models,
-        "heads": [_head(record, records, classes.get(record.set)) for record in words.main_records(records)],
-        "charts": _charts(run),
-        "training": _training(run),
-        "tables": _tables(records, about),
-        "parts": _parts(records),
-        "confusions": [section for section in sections if section.get("confusions")],
-        "retrievals": [section for section in sections if section.get("text_to_image")],
-        "speed": next((section["speed"] for section in reversed(sections) if section.get("speed")), None),
-        "notes": list(dict.fromkeys(note for section in sections for note in section.get("notes", ()))),
+        "name": run.path.resolve().name,
+        "made": datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC"),
+        "version": __version__,
+        "model": content.model,
+        "baseline": content.baseline,
+        "compared": content.compared(),
+        "others": list(content.others),
+        "verdict": told,
+        "heads": [{"record": record, "mark": mark(record)} for record in words.heads(content.records)],
+        "overview": content.overview(),
+        "aspects": aspects,
+        "failures": run.failures,
+        "notes": list(dict.fromkeys([*notes, *content.wrong])),
+        "charts": training.charts(run),
+        "training": training.summary(run),
+        "speed": next((section["speed"] for section in reversed(content.sections) if section.get("speed")), None),
         "recipe": run.recipe,
         "commands": list(dict.fromkeys(record.command for record in run.records if record.command)),
+        "seeds": sorted({record.seed for record in run.records}),
+        "versions": list(versions),
         "records": run.records,
-    }
-
-
-def _find(records: Sequence[Record], like: Record, kind: str) -> Record | None:
-    wanted = (like.set, like.protocol, f"{like.metric}.{kind}")
-    return next((record for record in records if (record.set, record.protocol, record.metric) == wanted), None)
-
-
-def _mark(record: Record, top: float = 1.0) -> Markup:
-    guessing = "" if record.chance is None else f", chance {words.percent(record.chance)}"
-    label = f"{words.shown(record)}, 95% interval {words.between(record)}{guessing}"
-    return svg.interval_mark(record.value, *record.interval, record.chance, label, top=top)
-
-
-def _head(record: Record, records: Sequence[Record], classes: int | None) -> dict[str, Any]:
-    gain = _find(records, record, "gain")
-    sentences = [words.verdict(record, classes)]
-    if gain:
-        sentences.append(words.compared(gain, _find(records, record, "retention")))
-    return {"record": record, "mark": _mark(record), "sentences": sentences, "standing": words.standing(record)}
-
-
-def _tables(records: Sequence[Record], about: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One table a set, its rows the metrics over the whole set."""
-    tables: dict[str, dict[str, Any]] = {}
-    for record in records:
-        _, part, kind = words.split(record.metric)
-        if part or kind:
-            continue
-        table = tables.setdefault(
-            record.set, {"set": record.set, "version": record.version, "about": about.get(record.set, ""), "rows": []}
-        )
-        pair = {name: _find(records, record, name) for name in words.KINDS}
-        table["rows"].append({"record": record, "mark": _mark(record), "standing": words.standing(record), **pair})
-        table["compared"] = table.get("compared", False) or pair["gain"] is not None
-    return list(tables.values())
-
-
-def _parts(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Bars a part of the set, best first, on a scale that the widest interval fills."""
-    found: dict[tuple[str, str], list[tuple[str, Record]]] = {}
-    for record in records:
-        metric, part, kind = words.split(record.metric)
-        if part and not kind:
-            found.setdefault((record.set, metric), []).append((part, record))
-    blocks = []
-    for (name, metric), rows in found.items():
-        top = max(max(record.interval[1] for _, record in rows), 1e-6)
-        top = min(1.0, svg.ticks(0, top, 4)[-1] + (svg.ticks(0, top, 4)[1] if len(svg.ticks(0, top, 4)) > 1 else top))
-        rows = sorted(rows, key=lambda row: -row[1].value)
-        bars = [{"part": part, "record": record, "mark": _mark(record, top)} for part, record in rows]
-        blocks.append({"set": name, "metric": metric, "rows": bars, "top": top, "chance": rows[0][1].chance})
-    return blocks
-
-
-def _charts(run: RunFolder) -> list[dict[str, Any]]:
-    charts = []
-    axis = "samples" if all("samples" in row for row in run.steps) else "step"
-    label = "pictures seen" if axis == "samples" else "steps"
-    if run.steps:
-        loss = svg.Line("loss", [(row[axis], row["loss"]) for row in run.steps])
-        chance = svg.Line("chance", [(row[axis], row["chance"]) for row in run.steps if row.get("chance") is not None], "chance")
-        drawn = svg.line_chart([chance, loss], "training loss beside the loss of guessing", label)
-        legend = [("one", "training loss"), *([("chance", "guessing, ln(batch)")] if chance.points else [])]
-        charts.append({"title": "Loss", "svg": drawn, "legend": legend})
-    if run.validations:
-        names = [name for name in dict.fromkeys(name for _, values in run.validations for name in values) if "[" not in name]
-        names = [name for name in ("top1", "top5", "text_to_image_r@10", "image_to_text_r@10") if name in names][:2] or names[:2]
-        place = _step_to_axis(run, axis)
-        lines = [
-            svg.Line(words.title(name), [(place(step), values[name]) for step, values in run.validations if name in values], style)
-            for name, style in zip(names, ("one", "two"), strict=False)
-        ]
-        shares = all(0 <= y <= 1 for line in lines for _, y in line.points)
-        drawn = svg.line_chart(lines, "validation while training", label, y_from_zero=shares, percent=shares)
-        charts.append({"title": "Validation", "svg": drawn, "legend": [(line.style, line.name) for line in lines]})
-    if run.steps and len(charts) < 2 and all("images_per_s" in row for row in run.steps):
-        speed = svg.Line("pictures a second", [(row[axis], row["images_per_s"]) for row in run.steps])
-        drawn = svg.line_chart([speed], "training speed", label, y_from_zero=True)
-        charts.append({"title": "Speed", "svg": drawn, "legend": [("one", "pictures a second")]})
-    return charts
-
-
-def _step_to_axis(run: RunFolder, axis: str) -> Any:
-    """Validation lines name steps only; the nearest training line says how many samples that was."""
-    known = [(row["step"], row[axis]) for row in run.steps]
-    if axis == "step" or not known:
-        return lambda step: step
-    return lambda step: min(known, key=lambda pair: abs(pair[0] - step))[1]
-
-
-def _training(run: RunFolder) -> dict[str, Any] | None:
-    if not run.steps:
-        return None
-    last = run.steps[-1]
-    rates = sorted(row["images_per_s"] for row in run.steps if "images_per_s" in row)
-    return {
-        "steps": last["step"],
-        "samples": last.get("samples"),
-        "minutes": last["seconds"] / 60 if "seconds" in last else None,
-        "loss": last["loss"],
-        "chance": last.get("chance"),
-        "images_per_s": rates[len(rates) // 2] if rates else None,
     }
 
 

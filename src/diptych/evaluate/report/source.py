@@ -12,7 +12,7 @@ from typing import Any
 
 from diptych.core.errors import DiptychError
 from diptych.core.types import Record
-from diptych.evaluate import details, record
+from diptych.evaluate import details, journal, record
 
 THUMB = re.compile(r"[0-9a-f]{16}\.webp")
 
@@ -28,6 +28,7 @@ class RunFolder:
         validations: ``(step, {metric: value})`` from the same log.
         recipe: ``run.yaml`` as it stands, or "".
         sections: of ``details.json``.
+        failures: what failed and was not made good since, of ``progress.jsonl``: model, set, protocol, what, why, mend.
     """
 
     path: Path
@@ -36,15 +37,14 @@ class RunFolder:
     validations: tuple[tuple[float, Mapping[str, float]], ...]
     recipe: str
     sections: tuple[Mapping[str, Any], ...]
+    failures: tuple[Mapping[str, str], ...] = ()
 
-    def picture(self, name: str | None) -> str:
-        """A thumbnail as a data address; "" where there is none.
+    def picture(self, name: str) -> str:
+        """A thumbnail as a data address.
 
         Raises:
             DiptychError: the name is not one that :mod:`diptych.evaluate.details` writes, or the file is missing.
         """
-        if name is None:
-            return ""
         path = self.path / "thumbs" / name
         if not THUMB.fullmatch(name) or not path.is_file():
             raise DiptychError(f"picture {name!r} of {self.path / 'details.json'}", "no such thumbnail", "Evaluate again into this folder")
@@ -67,6 +67,7 @@ def read(folder: Path) -> RunFolder:
         tuple((row["step"], row["validation"]) for row in rows if isinstance(row.get("validation"), dict)),
         recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
         tuple(details.read(sections)["sets"]) if sections.is_file() else (),
+        tuple(journal.failures(folder / "progress.jsonl")),
     )
 
 

@@ -1,9 +1,10 @@
-"""Numbers as sentences that somebody reads who has never seen the project."""
+"""Numbers as words that somebody reads who has never seen the project."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 
 from diptych.core.types import Record
 from diptych.evaluate import suite
@@ -12,6 +13,7 @@ from diptych.evaluate.report import svg
 
 KINDS = ("gain", "retention")
 WORDS = {"5": "five", "10": "ten"}
+JOINED = "\N{WORD JOINER}–\N{WORD JOINER}"
 
 
 def split(metric: str) -> tuple[str, str, str]:
@@ -24,25 +26,26 @@ def split(metric: str) -> tuple[str, str, str]:
 
 
 @functools.cache
-def known() -> Mapping[str, About]:
-    """How each metric is read, from the protocols' own ``ABOUT``."""
-    return {name: about for module in suite.modules() for name, about in module.ABOUT.items()}
+def protocols() -> Mapping[str, ModuleType]:
+    """Every protocol by its id, in the order in which they are shown."""
+    return {module.CARD.id: module for module in suite.modules()}
 
 
-def about(metric: str) -> About:
-    """How ``metric`` is read (its part or kind aside); its bare name where no protocol knows it."""
-    name = split(metric)[0]
-    return known().get(name, About(name.replace("_", " ")))
+def about(record: Record) -> About:
+    """How the record's metric is read (its part or kind aside); its bare name where no protocol knows it."""
+    name = split(record.metric)[0]
+    module = protocols().get(record.protocol)
+    return (module.ABOUT if module else {}).get(name, About(name.replace("_", " ")))
 
 
-def title(metric: str) -> str:
-    """How people write a metric's name."""
-    return about(metric).title
+def title(record: Record) -> str:
+    """How people write the metric's name."""
+    return about(record).title
 
 
-def meaning(metric: str) -> str:
-    """What one hit is, in words; "" for a metric that this page has no words for."""
-    return about(metric).meaning
+def meaning(record: Record) -> str:
+    """What one unit of it is, in words; "" for a metric that this page has no words for."""
+    return about(record).meaning
 
 
 def percent(value: float | None) -> str:
@@ -52,86 +55,121 @@ def percent(value: float | None) -> str:
     share = 100 * value
     if share in (0, 100):
         return f"{share:.0f}%"
-    if share >= 99.95:
+    if 99.95 <= share < 100:
         return ">99.9%"
-    return f"{share:.1f}%" if abs(share) >= 9.95 else f"{share:.2f}%" if abs(share) >= 0.1 else f"{share:.2g}%"
+    return minus(f"{share:.1f}%" if abs(share) >= 9.95 else f"{share:.2f}%" if abs(share) >= 0.1 else f"{share:.2g}%")
 
 
-def points(value: float) -> str:
-    """A difference of shares in percentage points, always with its sign."""
-    return f"{100 * value:+.1f}".replace("-", "−")
+def minus(text: str) -> str:
+    """With a true minus sign."""
+    return text.replace("-", "−")
+
+
+def value_of(value: float | None, record: Record) -> str:
+    """A number of the record's metric as people write it: per cent for shares, a plain number for others, a dash for nothing."""
+    return percent(value) if value is None or about(record).share else minus(svg.number(value))
 
 
 def shown(record: Record) -> str:
-    """The value as people write it: per cent for shares, a plain number for others."""
-    return percent(record.value) if about(record.metric).share else svg.number(record.value)
+    """The record's value as people write it."""
+    return value_of(record.value, record)
 
 
 def between(record: Record) -> str:
     """The interval as ``"30.9–33.3%"``, never broken over two lines."""
-    if not about(record.metric).share:
-        low, high = map(svg.number, record.interval)
-        return f"{low}\N{WORD JOINER}–\N{WORD JOINER}{high}"
-    low, high = (percent(bound).removesuffix("%") for bound in record.interval)
-    return f"{low}\N{WORD JOINER}–\N{WORD JOINER}{high}%"
+    low, high = (value_of(bound, record) for bound in record.interval)
+    if about(record).share:
+        return f"{low.removesuffix('%')}{JOINED}{high}"
+    return f"{low}{JOINED}{high}"
+
+
+def change(value: float, record: Record) -> str:
+    """A difference in percentage points, or in the metric's own unit; always with its sign."""
+    return minus(f"{100 * value:+.1f}" if about(record).share else f"{value:+.3g}")
+
+
+def changes(record: Record) -> str:
+    """The interval of a difference: ``"+1.2 to +3.4"``."""
+    low, high = record.interval
+    return f"{change(low, record)} to {change(high, record)}"
+
+
+def direction(gain: Record) -> str:
+    """``"up"`` where the whole interval of a difference is for the better, ``"down"`` for the worse, ``"even"`` where it holds 0."""
+    sign = {"higher": 1, "lower": -1, "neither": 0}[about(gain).better]
+    low, high = sorted((sign * gain.interval[0], sign * gain.interval[1]))
+    return "up" if low > 0 else "down" if high < 0 else "even"
 
 
 def times_chance(record: Record) -> str:
-    """``"426×"``, or "" where chance is nothing."""
-    if not record.chance or record.chance <= 0 or not about(record.metric).share:
+    """``"426×"``, or "" where chance is nothing or less is better."""
+    if not record.chance or record.chance <= 0 or not about(record).share or about(record).better != "higher":
         return ""
     ratio = record.value / record.chance
     return f"{ratio:,.0f}×" if ratio >= 10 else f"{ratio:.1f}×"
 
 
 def standing(record: Record) -> str:
-    """Where the interval lies: ``"above"``, ``"below"`` or ``"at"`` chance; ``""`` where there is no chance level."""
+    """Where the interval lies: ``"better"`` or ``"worse"`` than chance, or ``"at"`` it; ``""`` where there is no chance level."""
     low, high = record.interval
-    if record.chance is None:
+    sense = about(record).better
+    if record.chance is None or sense == "neither":
         return ""
-    return "above" if low > record.chance else "below" if high < record.chance else "at"
+    above, below = ("better", "worse") if sense == "higher" else ("worse", "better")
+    return above if low > record.chance else below if high < record.chance else "at"
 
 
-def verdict(record: Record, classes: int | None) -> str:
-    """One sentence that sets a main number beside chance."""
-    if record.chance is None:
-        return f"{title(record.metric)} is {shown(record)} (95% interval {between(record)})."
-    value, chance = shown(record), percent(record.chance)
+def measured(record: Record) -> str:
+    """``"44.1% (95% interval 42.0–46.1%, guessing 0.07%)"``."""
+    guessing = "" if record.chance is None else f", guessing {value_of(record.chance, record)}"
+    return f"{shown(record)} (95% interval {between(record)}{guessing})"
+
+
+def statement(record: Record, classes: int | None = None) -> str:
+    """What a number says, as the start of a sentence: ``"Shown a picture and 12 names, it picks the right name 50.0% …"``."""
     at = record.metric.rpartition("@")[2]
     place = "first" if at == "1" else f"among the first {WORDS.get(at, at)}"
     if record.metric == "top1":
         among = f" and {classes:,} names" if classes else ""
-        first = f"Shown a picture{among}, the model picks the right name {value} of the time"
+        first = f"shown a picture{among}, it picks the right name"
     elif record.metric.startswith("text_to_image_r@"):
-        first = f"Asked with a caption, it puts the right picture {place} {value} of the time"
+        first = f"asked with a caption, it puts the right picture {place}"
     elif record.metric.startswith("image_to_text_r@"):
-        first = f"Asked with a picture, it puts a right caption {place} {value} of the time"
+        first = f"asked with a picture, it puts a right caption {place}"
     else:
-        first = f"{title(record.metric)} is {value}"
-    tail = {"above": "", "below": ", which is better", "at": ", which the interval does not rule out"}[standing(record)]
-    return f"{first} (95% interval {between(record)}). Guessing would be right {chance} of the time{tail}."
+        return f"{title(record)} is {measured(record)}"
+    return f"{first} {shown(record)} of the time ({measured(record).partition(' (')[2]}"
 
 
-def compared(gain: Record, retention: Record | None) -> str:
-    """One sentence on what was gained and kept against the baseline."""
-    low, high = (points(bound) for bound in gain.interval)
-    sure = "" if gain.interval[0] > 0 or gain.interval[1] < 0 else ", which may be chance"
-    first = f"Against the baseline this is {points(gain.value)} points (95% interval {low} to {high}{sure})"
-    return f"{first}; {percent(retention.value)} of what the baseline got right is still right." if retention else f"{first}."
+def capital(sentence: str) -> str:
+    """With a capital letter in front."""
+    return sentence[:1].upper() + sentence[1:]
 
 
-def main_records(records: Sequence[Record], limit: int = 4) -> list[Record]:
-    """The numbers for the top of the page: of each set and protocol the first, retrieval at 10 rather than at 1."""
+def listed(parts: Sequence[str], most: int = 3) -> str:
+    """``"a, b and c"``; of more than ``most`` the first, and how many others."""
+    rest = len(parts) - most
+    shown = [*parts[:most], f"{rest} more"] if rest > 0 else list(parts)
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else ""
+
+
+def main_records(records: Sequence[Record]) -> list[Record]:
+    """Of each set and protocol the first number, which is its main one; in the order of the protocols, then of the records."""
     chosen: dict[tuple[str, str], Record] = {}
     for record in records:
         _, part, kind = split(record.metric)
-        key = (record.set, record.protocol)
-        if part or kind:
-            continue
-        if key not in chosen or record.metric == "text_to_image_r@10":
-            chosen[key] = record
-    order = sorted(chosen.values(), key=lambda record: record.protocol != "zero_shot")
-    named = [r for r in order if r.protocol == "zero_shot"]
-    others = [r for r in order if r.protocol != "zero_shot"]
-    room = max(limit - min(len(others), 2), limit - len(others))
-    return [*named[:room], *others][:limit]
+        if not part and not kind:
+            chosen.setdefault((record.set, record.protocol), record)
+    order = {name: place for place, name in enumerate(protocols())}
+    return sorted(chosen.values(), key=lambda record: order.get(record.protocol, len(order)))
+
+
+def heads(records: Sequence[Record], limit: int = 4) -> list[Record]:
+    """The numbers for the top of the page: one of each protocol in turn, shares that guessing can be set beside."""
+    found: dict[str, list[Record]] = {}
+    for record in main_records(records):
+        if about(record).share and record.chance is not None:
+            found.setdefault(record.protocol, []).append(record)
+    turns = [rows[turn] for turn in range(limit) for rows in found.values() if turn < len(rows)]
+    chosen = turns[:limit]
+    return [record for rows in found.values() for record in rows if record in chosen]
