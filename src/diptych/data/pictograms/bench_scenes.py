@@ -8,11 +8,12 @@ Shapes: H height, W width.
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import random
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def stream(seed: int, *names: object) -> random.Random:
     return random.Random(seed_for(seed, "pictobench", *names))
 
 
+@functools.cache
 def by_style(split: str, labels: frozenset[int] | None = None) -> dict[str, tuple[Row, ...]]:
     """The drawings of a split by style, in order of concept: of every thing with a short plain name, or of all of ``labels``.
 
@@ -122,9 +124,6 @@ def decode_mask(told: Mapping[str, Any]) -> np.ndarray:
     if (counts < 0).any() or counts.sum() != height * width:
         raise ValueError(f"runs of {int(counts.sum())} pixels for a mask of {height} × {width}")
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(width, height).T
-
-
-Builder = Callable[[str, int], list[Sample]]
 
 
 def decks(draw: random.Random, items: Sequence[Any], hands: Sequence[int], count: int) -> list[list[Any]]:

@@ -56,6 +56,25 @@ PARTS = {
     "counting": Part(
         "how many of six things are of one kind, none to six", (BINDING, "counting"), (42, 128), ("choice",), ("accuracy", 1 / 7)
     ),
+    "regions": Part(
+        "which of twelve things a box shows, and where each of them is",
+        (PLACES, "regions"), (30, 64), ("regions", "pointing"), ("crop_top1", 1 / 12), "CLASSES",
+    ),
+    "ordering": Part(
+        "pictures of one thing put in order by number or by size", (PLACES, "ordering"), (24, 64), ("ordering",), ("kendall", 0.0)
+    ),
+    "anomaly": Part(
+        "a drawing damaged in a known place against the same drawing whole",
+        (PLACES, "anomalies"), (120, 120), ("anomaly",), ("image_auroc", 1 / 2),
+    ),
+    "background": Part(
+        "one of twelve things on the ground that it goes with in training, and on the other one",
+        (TRAPS, "backgrounds"), (4, 4), ("counteranimal", "perceptionclip"), ("background_drop", 0.0), "CLASSES",
+    ),
+    "association": Part(
+        "which colour one of two coloured things has",
+        (TRAPS, "associations"), (1, 2), ("concept-association-bias",), ("colour_bias", 1 / 6),
+    ),
 }  # fmt: skip
 
 
