@@ -33,6 +33,7 @@ from diptych.search.serving.schema import PICTURE_TYPES, RESPONSES, body, with_s
 from diptych.search.serving.thumbnails import SIZES, Thumbnails
 from diptych.search.serving.work import Service
 
+RENEW_SECONDS = 10.0
 KNOWN = 16  # pictures that are asked for their columns
 DIGITS = 7  # of the numbers of a row; float32 knows no more
 PAGE = {
@@ -55,10 +56,12 @@ def make_app(service: Service, token: str | None = None, loopback: bool = False)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        renewing = asyncio.create_task(_renew(service))
         yield
+        renewing.cancel()
         await asyncio.to_thread(service.close)
 
-    app = FastAPI(title="diptych", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
+    app = FastAPI(title="diptych", version=__version__, lifespan=life, docs_url=None, redoc_url=None, redirect_slashes=False)
     metrics = Metrics()
     routes = Routes(service, metrics)
     table = routes.table()
@@ -78,6 +81,13 @@ def make_app(service: Service, token: str | None = None, loopback: bool = False)
     )
     with_schemas(app)
     return app
+
+
+async def _renew(service: Service) -> None:
+    """Look now and then whether the index has changed."""
+    while True:
+        await asyncio.sleep(RENEW_SECONDS)
+        await service.renew()
 
 
 class Routes:

@@ -127,19 +127,19 @@ class Colours:
     def picture(self, id):
         return png(COLOURS[self.row(id)["caption"].split()[1]], (400, 300))
 
-    def feedback(self, query, id, right):
-        self.row(id)
+    def feedback(self, query, id, right, rows):
+        assert rows.shape == (len(query.words) + len(query.images), DIM)
         self.said.append((query, id, right))
 
-    def search(self, query, k=20, where=None, diverse=0.0, group_duplicates=True):
+    def search(self, query, k=20, where=None, diverse=0.0, group_duplicates=True, rows=None):
+        worded, pictured = rows[: len(query.words)], rows[len(query.words) :]
+        np.testing.assert_array_equal(worded, [text_row(text) for text, _ in query.words] or np.empty((0, DIM)))
         if where is not None and not where.startswith("year"):
             raise UsageError("where", "no such column", "Columns: year")
-        self.model.encode_text([text for text, _ in query.words] or ["nothing"])
         parts = [(1 if name in text else 0, name, weight) for text, weight in query.words for name in self.names]
         parts += [
-            (float(colour_row(COLOURS[name]) @ row.numpy()) ** 8, name, weight)
-            for image, weight in query.images
-            for row in self.model.encode_image([image])
+            (float(colour_row(COLOURS[name]) @ row) ** 8, name, weight)
+            for (_, weight), row in zip(query.images, pictured, strict=True)
             for name in self.names
         ]
         liked = {self.row(id)["caption"].split()[1]: weight for id, weight in query.like}

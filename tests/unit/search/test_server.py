@@ -22,6 +22,7 @@ from serving_fakes import COLOURS, Colours, Marker, colour_row, data_url, png, r
 
 from diptych.cli.serve import read_token
 from diptych.core.errors import DiptychError
+from diptych.search import server
 from diptych.search.serving import guard
 from diptych.search.serving.limits import Limits
 from diptych.search.serving.run import bound, is_loopback
@@ -353,12 +354,21 @@ def test_the_counts_are_those_of_the_requests():
     assert not any("passwd" in line for line in lines), "what a caller makes up never becomes a label"
 
 
-def test_an_index_that_changed_is_taken_over(there, ask, monkeypatch):
-    there.service._renew_at = 0.0
-    before = there.service.index.refreshed
-    for _ in range(3):
-        ask.post("/search", json={"words": [{"text": "red"}]})
-    assert there.service.index.refreshed == before + 1
+def test_an_index_that_changed_is_taken_over_and_a_lost_one_stays(monkeypatch, caplog):
+    monkeypatch.setattr(server, "RENEW_SECONDS", 0.02)
+    index = Colours(Marker())
+    with running(index=index) as there:
+        while index.refreshed < 3:
+            time.sleep(0.01)
+
+        def lost():
+            index.refreshed = 0
+            raise DiptychError("index x", "it is gone", "Open it again")
+
+        monkeypatch.setattr(index, "refresh", lost)
+        while index.refreshed or "it is gone" not in caplog.text:
+            time.sleep(0.01)
+        assert httpx.post(f"{there.url}/search", json={"words": [{"text": "red"}]}).status_code == 200
 
 
 def test_without_an_index_there_is_no_search():

@@ -42,8 +42,9 @@ TYPES = ["application/json", "application/json; charset=utf-16", "text/plain", "
          "application/x-www-form-urlencoded", "", "application/octet-stream", "image/svg+xml", "a/b/c"]  # fmt: skip
 PATHS = [
     "/pictures/%2e%2e%2f%2e%2e%2fetc%2fpasswd", "/pictures/..", "/pictures//etc/passwd", "/pictures/%00", f"/pictures/{ID}/../../x",
-    "/pictures/" + "a" * 4000,    f"/pictures/{ID}?size=-1", f"/pictures/{ID}?size=320&size=9", f"/pictures/{ID}?size=%00", "/static/app.js", "/app.js/..", "//app.js",
-    "/%2fapp.js",    "/..%2fserver.py", "/openapi.json/../x", "/search?k=1", "/embed/text/", "/\\..\\..\\x", "/docs", "/redoc",
+    "/pictures/" + "a" * 4000, f"/pictures/{ID}?size=-1", f"/pictures/{ID}?size=320&size=9", f"/pictures/{ID}?size=%00",
+    "/static/app.js", "/app.js/..", "//app.js", "/%2fapp.js", "/..%2fserver.py", "/openapi.json/../x", "/search?k=1", "/embed/text/",
+    "/\\..\\..\\x", "/docs", "/redoc",
 ]  # fmt: skip
 
 

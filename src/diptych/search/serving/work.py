@@ -6,10 +6,10 @@ Shapes: N rows, D width of the joint space.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
@@ -27,39 +27,26 @@ from diptych.search.query import Answer, Query
 from diptych.search.serving.errors import Refused
 from diptych.search.serving.forms import Asked, Classify, Feedback, Search, picture
 from diptych.search.serving.limits import Limits
-from diptych.search.serving.turns import Turns
 from diptych.towers.classifier import Classifier
 from diptych.towers.dual import DualEncoder
-from diptych.towers.encode import as_list, lengths, pixels
+from diptych.towers.encode import lengths
 
 T = TypeVar("T")
-RENEW_SECONDS = 5.0
+LOG = logging.getLogger("diptych.serve")
 DECODERS, SEARCHERS, CLASSIFIERS = 2, 4, 32
 
 
 class Shared:
-    """A model that many threads may use: rows come through the batcher, everything else is the model's own."""
+    """What a classifier asks of a model, answered through the batcher; for threads that may wait."""
 
     def __init__(self, model: DualEncoder, batcher: Batcher) -> None:
-        self._model, self._batcher = model, batcher
+        self.scale, self.templates, self._batcher = model.scale, model.templates, batcher
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def encode_text(self, texts: str | Iterable[str], batch_size: int = 0, progress: bool = False) -> Tensor:
-        """Unit rows (N, D) of texts; ``batch_size`` and ``progress`` are the batcher's business here."""
-        return self._rows("text", [texts] if isinstance(texts, str) else list(texts))
-
-    def encode_image(self, images: Any, batch_size: int = 0, progress: bool = False) -> Tensor:
-        """Unit rows (N, D) of pictures in any form that the model reads."""
-        items = images if isinstance(images, Tensor) else [pixels(image, self._model.config.preprocess) for image in as_list(images)]
-        return self._rows("image", list(items))
-
-    def _rows(self, kind: str, items: list[Any]) -> Tensor:
-        """Waits for one batch after another, so that a long list leaves room for others."""
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Unit rows (N, D). One batch after another is waited for, so that a long list leaves room for others."""
         size = self._batcher.batch
-        rows = [row for at in range(0, len(items), size) for row in self._batcher.submit(kind, items[at : at + size]).result()]
-        return torch.from_numpy(np.stack(rows)) if rows else torch.empty(0, self._model.embed_dim)
+        parts = [self._batcher.submit("text", texts[at : at + size]).result() for at in range(0, len(texts), size)]
+        return torch.from_numpy(np.stack([row for part in parts for row in part]))
 
 
 class Service:
@@ -67,7 +54,7 @@ class Service:
 
     Args:
         model: loaded; from now on used by the batcher's thread only.
-        index: to search in; its model becomes the shared one.
+        index: to search in.
         limits: bounds.
     """
 
@@ -75,11 +62,9 @@ class Service:
         model.eval()
         self.model, self.index, self.limits = model, index, limits
         self.batcher = Batcher({"text": self._texts, "image": self._images}, limits.batch, limits.queue, limits.seconds / 2)
-        self.shared = cast(DualEncoder, Shared(model, self.batcher))
-        if index is not None:
-            index.model = self.shared
+        self._shared = cast(DualEncoder, Shared(model, self.batcher))
         self.decoding, self.searching = Pool(DECODERS, "decode", limits.queue), Pool(SEARCHERS, "search", limits.queue)
-        self._lock, self._turns, self._renew_at = threading.Lock(), Turns(), 0.0
+        self._lock = threading.Lock()
         self._classifiers: OrderedDict[tuple[tuple[str, ...], tuple[str, ...] | None], Classifier] = OrderedDict()
 
     def close(self) -> None:
@@ -98,21 +83,27 @@ class Service:
         """Unit rows (N, D) of texts."""
         return np.stack(await asyncio.wrap_future(self.batcher.submit("text", texts)))
 
-    async def image_rows(self, raw: Sequence[bytes]) -> np.ndarray:
-        """Unit rows (N, D) of encoded pictures. Raises :class:`BrokenSample` naming the first that cannot be decoded."""
-        prepared = [await self.decoding.run(self._prepared, at, item) for at, item in enumerate(raw)]
+    async def image_rows(self, raw: Sequence[bytes], reduced: bool = False) -> np.ndarray:
+        """Unit rows (N, D) of encoded pictures.
+
+        Args:
+            reduced: decode JPEG at a reduced scale, as an index does.
+
+        Raises:
+            BrokenSample: names the first that cannot be decoded.
+        """
+        prepared = [await self.decoding.run(self._prepared, at, item, reduced) for at, item in enumerate(raw)]
         return np.stack(await asyncio.wrap_future(self.batcher.submit("image", prepared)))
 
-    def _prepared(self, at: int, raw: bytes) -> Tensor:
+    def _prepared(self, at: int, raw: bytes, reduced: bool) -> Tensor:
         """The encoded picture number ``at`` as uint8 (3, H, W) at the model's size."""
         preprocess = self.model.config.preprocess
-        return preprocess_image(self._decoded(at, raw), preprocess)
-
-    def _decoded(self, at: int, raw: bytes, reduce_to: tuple[int, int] | None = None) -> np.ndarray:
+        reduce_to = preprocess.size if reduced else None
         try:
-            return decode(raw, fill=self.model.config.preprocess.fill, max_pixels=self.limits.pixels, reduce_to=reduce_to)
+            pixels = decode(raw, fill=preprocess.fill, max_pixels=self.limits.pixels, reduce_to=reduce_to)
         except BrokenSample as error:
             raise BrokenSample(f"image {at}", error.why, "Send a whole JPEG, PNG, WebP, GIF, BMP or TIFF") from error
+        return preprocess_image(pixels, preprocess)
 
     async def text_tokens(self, texts: Sequence[str]) -> int:
         """How many ids the model reads of these texts."""
@@ -135,7 +126,7 @@ class Service:
     def _classifier(self, form: Classify) -> Classifier:
         """The classifier of these labels; the last few are kept."""
         key = (tuple(form.labels), None if form.templates is None else tuple(form.templates))
-        found = self._classifiers.get(key) or Classifier.from_labels(self.shared, form.labels, form.templates)
+        found = self._classifiers.get(key) or Classifier.from_labels(self._shared, form.labels, form.templates)
         with self._lock:
             self._classifiers[key] = found
             self._classifiers.move_to_end(key)
@@ -145,47 +136,43 @@ class Service:
 
     async def search(self, form: Search) -> Answer:
         """What the index answers."""
-        return await self.searching.run(self._search, form)
-
-    def _search(self, form: Search) -> Answer:
-        index = self.opened()
-        self._renew(index)
-        with self._turns.reading():
-            return index.search(self._query(index, form), form.k, form.where, form.diverse, form.group_duplicates)
+        index, query, rows_PD = await self._encoded(form)
+        return await self.searching.run(index.search, query, form.k, form.where, form.diverse, form.group_duplicates, rows_PD)
 
     async def feedback(self, form: Feedback) -> None:
         """Tell the index whether the picture was a right answer to the query."""
-        await self.searching.run(self._feedback, form)
+        self.known(self.opened(), form.id)
+        index, query, rows_PD = await self._encoded(form.query)
+        await self.searching.run(index.feedback, query, form.id, form.right, rows_PD)
 
-    def _feedback(self, form: Feedback) -> None:
-        index = self.opened()
-        with self._turns.changing():
-            self.known(index, form.id)
-            index.feedback(self._query(index, form.query), form.id, form.right)
+    async def _encoded(self, asked: Asked) -> tuple[Index, Query, np.ndarray]:
+        """A query and the unit rows of its words, then of its pictures, which came through the batcher."""
+        index, model = self.opened(), self.model
+        for like in asked.like:
+            self.known(index, like.id)
+        raw = [(picture(item.image), item.weight) for item in asked.images]
+        words = tuple((item.text, item.weight) for item in asked.words)
+        query = Query(words, tuple(raw), tuple((item.id, item.weight) for item in asked.like))
+        rows = [np.empty((0, model.embed_dim), dtype=np.float32)]
+        if words:
+            rows.append(await self.text_rows([text for text, _ in words]))
+        if raw:
+            rows.append(await self.image_rows([data for data, _ in raw], reduced=True))
+        return index, query, np.concatenate(rows)
 
-    def _renew(self, index: Index) -> None:
-        """Take over, now and then, what ``diptych index`` has written since."""
-        with self._lock:
-            due = time.monotonic() >= self._renew_at
-            if due:
-                self._renew_at = time.monotonic() + RENEW_SECONDS
-        if due:
-            with self._turns.changing():
-                index.refresh()
+    async def renew(self) -> None:
+        """Take over what ``diptych index`` has written since; what cannot be taken over is told in the log, and the old stays in use."""
+        if self.index is not None:
+            try:
+                await self.searching.run(self.index.refresh)
+            except DiptychError as error:
+                LOG.warning("%s", error)
 
     def opened(self) -> Index:
         """The index. Raises :class:`Refused` with 404 where the server has none."""
         if self.index is None:
             raise Refused(404, "index", "this server has a model only", "Start it with an index: diptych serve --index FOLDER")
         return self.index
-
-    def _query(self, index: Index, asked: Asked) -> Query:
-        for like in asked.like:
-            self.known(index, like.id)
-        size = self.model.config.preprocess.size
-        images = [(self._decoded(at, picture(item.image), size), item.weight) for at, item in enumerate(asked.images)]
-        words = tuple((item.text, item.weight) for item in asked.words)
-        return Query(words, tuple(images), tuple((item.id, item.weight) for item in asked.like))
 
     @staticmethod
     def known(index: Index, id: str) -> dict[str, Any]:
