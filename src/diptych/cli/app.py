@@ -9,12 +9,27 @@ from typing import Annotated, Any
 import typer
 
 import diptych
-from diptych.cli import catalogue, classify, convert, demo, encode, evaluate, inspect, report, serve, train
+from diptych.cli import (
+    adapt,
+    catalogue,
+    classify,
+    convert,
+    demo,
+    encode,
+    evaluate,
+    find_duplicates,
+    index,
+    inspect,
+    report,
+    search,
+    serve,
+    train,
+)
 from diptych.cli.output import show_error
 from diptych.core.errors import DiptychError, UsageError
 
 ClickException: Any = typer.BadParameter.__mro__[2]  # typer carries its own copy of click from 0.26 on, so the base is read off it
-VERBS = (demo, train, evaluate, inspect, classify, encode, convert, serve, report, catalogue)
+VERBS = (demo, train, adapt, evaluate, inspect, classify, encode, convert, index, search, find_duplicates, serve, report, catalogue)
 
 app = typer.Typer(
     name="diptych",

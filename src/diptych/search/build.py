@@ -193,6 +193,7 @@ def build(
     re_embed: bool = False,
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
+    name: str | None = None,
 ) -> Report:
     """Make an index of one or more sources in ``folder``, or bring it up to date.
 
@@ -202,6 +203,7 @@ def build(
         re_embed: where the index belongs to another model, embed everything again; the old index answers until that is done.
         batch_size: pictures embedded at once.
         progress: called with (done, total) after each chunk.
+        name: what a model that is given as an object is loaded by; its own name unless said otherwise.
 
     Raises:
         UsageError: a path that cannot be opened, or an unknown model.
@@ -215,9 +217,8 @@ def build(
         raise DiptychError(f"index {folder}", error.strerror or "cannot be made", "Give a folder that you may write to") from error
     with locked(folder):
         old = Manifest.read(folder)
-        name = model if isinstance(model, str) else (old.model if old and model is None else "mini")
-        encoder = load(name) if not isinstance(model, DualEncoder) else model
-        name = name if not isinstance(model, DualEncoder) else model.config.name
+        name = name or (model if isinstance(model, str) else model.config.name if model is not None else old.model if old else "mini")
+        encoder = model if isinstance(model, DualEncoder) else load(name)
         encoder.to(device())
         manifest = prepare(folder, old, name, encoder, re_embed)
         if old is not None and old.table != manifest.table:
