@@ -8,6 +8,7 @@ Shapes: N pictures to fit on, M pictures to choose by, D joint width.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -97,3 +98,12 @@ def can_fit(question: Question) -> bool:
 def named(question: Question) -> bool:
     """There are classes and labels."""
     return bool(question.classes) and bool((question.table.label_N >= 0).any())
+
+
+def scale(model: Any) -> float:
+    """What the model multiplies similarities with. Raises :class:`UsageError` where it has none and so gives no probabilities."""
+    if not hasattr(model, "scale"):
+        raise UsageError(
+            f"model {model.config.name!r}", "it has no scale, so its similarities are no logits", "Take one trained by contrast"
+        )
+    return float(torch.as_tensor(model.scale).detach())
