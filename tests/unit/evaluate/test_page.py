@@ -215,6 +215,68 @@ def test_a_long_recipe_is_whole(tmp_path):
     assert "key299: 299" in build(tmp_path).read_text()
 
 
+def failure(protocol: str, why: str) -> str:
+    row = {"model": "m", "set": "s", "protocol": protocol, "what": "w", "why": why, "mend": "Mend it"}
+    return json.dumps({"failed": row}) + "\n"
+
+
+def test_what_failed_is_listed_until_it_is_made_good(tmp_path):
+    record_file.append([record()], tmp_path / "records.jsonl")
+    good = json.dumps({"key": "k", "records": [record(protocol="probe").as_dict()]}) + "\n"
+    lines = [failure("probe", "broken once"), failure("knn", "broken <still>"), good, failure("knn", "broken again"), "{cut sho"]
+    (tmp_path / "progress.jsonl").write_text("".join(lines))
+    page = build(tmp_path).read_text()
+    assert "1 part failed and is missing here" in page
+    assert "broken once" not in page
+    assert "broken &lt;still&gt;" not in page
+    assert "w: broken again. Mend it." in page
+    check(page)
+
+
+def test_a_figure_without_its_form_costs_only_itself(tmp_path):
+    record_file.append([record()], tmp_path / "records.jsonl")
+    figures = [{"kind": "bars", "title": "Good one", "rows": [{"name": "a", "value": 1}]}, {"kind": "bars", "title": "Bad one"}]
+    section = {"model": "m", "set": "s", "protocol": "zero_shot", "n": 3, "figures": figures}
+    (tmp_path / "details.json").write_text(json.dumps({"version": 1, "sets": [section]}))
+    page = build(tmp_path).read_text()
+    assert "<strong>Good one</strong>" in page
+    assert "zero_shot on s: figure Bad one is left out: rows: Field required" in page
+    assert "<strong>Bad one</strong>" not in page
+
+
+def test_other_models_of_the_folder_stand_beside(tmp_path):
+    record_file.append([record(value=v, model=name) for name, v in (("old", 0.3), ("new", 0.6))], tmp_path / "records.jsonl")
+    page = build(tmp_path).read_text()
+    assert '<th scope="col" class="num">new</th>' in page
+    assert '<th scope="col" class="num">old</th>' in page
+    assert '<td class="num" data-label="old">30.0%' in page
+    assert "beside it old has 30.0%" in page
+
+
+def test_a_picture_is_inside_once_however_often_it_is_shown(tmp_path):
+    record_file.append([record()], tmp_path / "records.jsonl")
+    (tmp_path / "thumbs").mkdir()
+    name = "0123456789abcdef.webp"
+    (tmp_path / "thumbs" / name).write_bytes(b"RIFF")
+    figure = {"kind": "pictures", "title": "t", "items": [{"picture": name, "other": name, "text": f"a {i}"} for i in range(20)]}
+    section = {"model": "m", "set": "s", "protocol": "zero_shot", "n": 3, "figures": [figure]}
+    (tmp_path / "details.json").write_text(json.dumps({"version": 1, "sets": [section]}))
+    page = build(tmp_path).read_text()
+    assert page.count("data:image/webp;base64,UklGRg==") == 1
+    assert page.count('class="thumb p-0123456789abcdef" role="img" aria-label="a 7"') == 1
+    assert page.count("thumb p-0123456789abcdef") == 40
+
+
+def test_many_records_make_a_page_of_a_few_megabytes(tmp_path):
+    metrics = [f"{name}{part}" for name in ("top1", "top5") for part in ("", ".gain", ".retention", *(f"[part {i}]" for i in range(22)))]
+    rows = [record(metric, set=f"set-{i}") for i in range(30) for metric in metrics]
+    assert len(rows) == 1500
+    record_file.append(rows, tmp_path / "records.jsonl")
+    page = build(tmp_path).read_text()
+    check(page)
+    assert len(page) < 3_000_000
+
+
 def test_refusals(tmp_path):
     with pytest.raises(DiptychError, match=r"neither records.jsonl nor log.jsonl"):
         build(tmp_path)

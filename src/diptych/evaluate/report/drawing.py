@@ -102,7 +102,8 @@ def _slope(figure: Slope, both: Sequence[Slope], labels: Sequence[str]) -> Drawn
     for name, one in zip(labels, both, strict=True):
         said = "; ".join(f"{pair.name} {shown(pair.before)} to {shown(pair.after)}" for pair in one.series)
         label = f"{one.title}{f' ({name})' if name else ''}, from {one.left} to {one.right}: {said}."
-        drawing = svg.slope_chart([(pair.name, pair.before, pair.after) for pair in one.series], label, one.left, one.right, shown)
+        like = [number for other in both for number in other.numbers()]
+        drawing = svg.slope_chart([(pair.name, pair.before, pair.after) for pair in one.series], label, one.left, one.right, shown, like)
         table = [[pair.name, shown(pair.before), shown(pair.after)] for pair in one.series]
         panels.append(Panel(name, drawing, head=("", one.left, one.right), table=table))
     return Drawn("chart", figure.title, figure.about, panels)
@@ -160,7 +161,7 @@ def _heat(figure: Heat, both: Sequence[Heat], labels: Sequence[str]) -> Drawn:
     def cell(value: float | None) -> tuple[str, int, str]:
         if value is None:
             return "", 0, "none"
-        text = f"{100 * value:.0f}" if percent else words.minus(f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}")
+        text = f"{100 * value:.0f}" if percent else words.minus(f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}")
         strength = round(100 * max(0.0, (abs(value) - low) / span))
         return text, strength, "below" if value < 0 else "above"
 

@@ -199,11 +199,16 @@ def marker(style: str, x: float, y: float) -> Markup:
     return Markup('<path class="dot {}" d="M{} {}{}"/>').format(style, x, y, form)
 
 
-def slope_chart(pairs: Sequence[tuple[str, float, float]], title: str, left: str, right: str, shown: Callable[[float], str]) -> Markup:
-    """Lines from a left to a right scale, ``(name, from, to)`` each; names stand at the right, numbers at both ends."""
-    height = max(200, 74 + 20 * len(pairs))
+def slope_chart(
+    pairs: Sequence[tuple[str, float, float]], title: str, left: str, right: str, shown: Callable[[float], str], like: Sequence[float] = ()
+) -> Markup:
+    """Lines from a left to a right scale, ``(name, from, to)`` each; names stand at the right, numbers at both ends.
+
+    The scale is that of the numbers, and of ``like`` where two charts are to be compared.
+    """
+    height = max(200, 74 + 24 * len(pairs))
     values = [value for _, a, b in pairs for value in (a, b)]
-    low, high = min(0.0, *values), max(values)
+    low, high = min([*values, *like]), max([*values, *like])
     high = high if high > low else low + 1
     x0, x1 = 62, 262
 
