@@ -142,6 +142,7 @@ def test_requests_made_from_the_schema(capsys):
     """Schemathesis: bodies that follow the schema, and bodies that break it, for every operation."""
     schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is in the test extra")
     from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis.errors import Unsatisfiable
 
     seen: Counter = Counter()
     model = Marker()
@@ -166,8 +167,8 @@ def test_requests_made_from_the_schema(capsys):
 
                 try:
                     one()
-                except schemathesis.errors.SchemathesisError as error:
-                    seen[type(error).__name__] += 1
+                except Unsatisfiable:  # nothing can be wrong about an operation that takes nothing
+                    seen["nothing to vary"] += 1
     with capsys.disabled():
         print(f"\n{sum(seen.values()):,} requests from the schema: {dict(seen)}")
     assert seen[200] > 100
