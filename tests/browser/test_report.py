@@ -16,6 +16,7 @@ from PIL import Image
 from diptych.core.rng import generator
 from diptych.core.types import Sample
 from diptych.evaluate.material import Material, hash_of
+from diptych.evaluate.report import build
 from diptych.evaluate.run import evaluate
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
@@ -34,6 +35,9 @@ class Guess:
 
     def __post_init__(self) -> None:
         self.config, self.templates = SimpleNamespace(name=self.name), ("{}",)
+
+    def fingerprint(self) -> str:
+        return hash_of([self.name])
 
     def encode_image(self, images, batch_size=64, progress=False):
         return torch.nn.functional.normalize(
@@ -71,7 +75,36 @@ def page_path(tmp_path_factory):
         out=folder,
         command="diptych evaluate new a-set",
     )
-    return folder / "report.html"
+    details = json.loads((folder / "details.json").read_text())
+    for section in details["sets"]:
+        section["figures"] = [*section.get("figures", []), *every_kind(0.0)]
+        section["baseline_figures"] = [*section.get("baseline_figures", []), *every_kind(0.1)]
+    (folder / "details.json").write_text(json.dumps(details))
+    row = {"model": "new", "set": "other", "protocol": "probe", "what": "w", "why": "<script>alert(2)</script>", "mend": "Mend it"}
+    with (folder / "progress.jsonl").open("a") as file:
+        file.write(json.dumps({"failed": row}) + "\n")
+    return build(folder)
+
+
+def every_kind(by: float) -> list[dict]:
+    """One figure of each kind, and one that has no form."""
+    band = {"low": [0.1, 0.2, 0.3], "high": [0.5, 0.6, 0.9]}
+    series = [{"name": f"curve {i}", "points": [[0.1, 0.2 + by], [0.5, 0.4], [1, 0.7]], **band} for i in range(7)]
+    names = ["a rather long name for a row", "b", "c"]
+    return [
+        {"kind": "lines", "title": "Reliability", "x": "confidence", "y": "accuracy", "series": series, "diagonal": True, "x_share": True},
+        {"kind": "bars", "title": "Bars", "rows": [{"name": n, "value": 0.5 + by, "low": 0.4, "high": 0.7, "chance": 0.1} for n in names]},
+        {
+            "kind": "heat",
+            "title": "Severity",
+            "rows": names,
+            "columns": list(range(1, 14)),
+            "values": [[i / 13 - by for i in range(13)]] * 3,
+        },
+        {"kind": "slope", "title": "Shift", "left": "known", "right": "new", "series": [{"name": n, "from": 0.8, "to": by} for n in names]},
+        {"kind": "pictures", "title": "Surest", "items": [{"picture": None, "text": "x" * 100, "answer": "y", "note": "z"}] * 8},
+        {"kind": "cake", "title": "No form"},
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +123,17 @@ def opened(browser, scheme, width=1200):
     return context.new_page()
 
 
+# how many of the pictures that the style sheet holds decode
+DECODED = """() => Promise.all([...document.styleSheets].flatMap((sheet) => [...sheet.cssRules])
+  .filter((rule) => rule.selectorText?.startsWith(".p-"))
+  .map(async (rule) => {
+    const image = new Image();
+    image.src = rule.style.backgroundImage.slice(5, -2);
+    await image.decode();
+    return image.naturalWidth;
+  })).then((all) => all.filter((width) => width > 0).length)"""
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 360)])
 def test_renders_without_errors_or_requests(browser, page_path, scheme, width):
     page = opened(browser, scheme, width)
@@ -103,9 +147,16 @@ def test_renders_without_errors_or_requests(browser, page_path, scheme, width):
     assert said == []
     assert [url for url in asked if not url.startswith("data:")] == [page_path.as_uri()]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate("Promise.all([...document.images].map(image => image.decode())).then(all => all.length)") > 50
-    assert page.locator("svg.chart").count() == 2
-    assert page.locator("h2:visible").count() >= 7
+    assert page.evaluate(DECODED) >= 20
+    assert page.locator("[role=img].thumb").count() > 50
+    sections = 4  # two protocols on two sets
+    assert page.locator("svg.chart").count() == 2 + sections * 2 * 2
+    assert page.locator("table.heat").count() == sections * 2
+    assert page.locator("svg[role=img]:not([aria-label])").count() == 0
+    assert page.locator(".note", has_text="No form is left out").count() == sections
+    assert page.locator("#failed").inner_text().count("<script>alert(2)</script>") == 1
+    assert page.locator("#headline .verdict dd:visible").count() == 3
+    assert page.locator("h2:visible").count() >= 8
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 21, 20)"
     assert dark == (scheme == "dark")
     page.context.close()
@@ -124,6 +175,34 @@ def test_theme_by_keyboard_and_print(browser, page_path):
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("#theme").is_visible()
+    page.context.close()
+
+
+def test_paper_shows_every_section_and_no_numbers_twice(browser, page_path):
+    page = opened(browser, "dark")
+    page.goto(page_path.as_uri())
+    closed = page.locator("details:not([open])").count()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.locator("details:not([open], .numbers, .unprinted)").count() == 0
+    assert page.locator("details.numbers:visible, details.unprinted:visible").count() == 0
+    assert page.locator("table.heat:visible").count() == 8
+    page.emulate_media(media="screen")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details:not([open])").count() == closed
+    page.context.close()
+
+
+def test_sections_open_by_keyboard_with_a_focus_that_is_seen(browser, page_path):
+    page = opened(browser, "light")
+    page.goto(page_path.as_uri())
+    summary = page.locator("details:not([open], .numbers) > summary").first
+    summary.focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineWidth") == "2px"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.parentElement.open")
     page.context.close()
 
 
@@ -152,4 +231,33 @@ def test_text_has_contrast(browser, page_path, scheme):
     )
     assert len(ratios) == 18
     assert {name: ratio for name, ratio in ratios.items() if ratio < 4.5} == {}
+    page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_numbers_in_heat_cells_have_contrast(browser, page_path, scheme):
+    """Every cell's text reaches 4.5 : 1 on the colour that is drawn, weakest to strongest, above and below 0."""
+    page = opened(browser, scheme)
+    page.goto(page_path.as_uri())
+    ratios = page.evaluate(
+        """() => {
+          const pen = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d");
+          const light = (colour) => {
+            pen.fillStyle = colour;
+            pen.fillRect(0, 0, 1, 1);
+            const [r, g, b] = [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3)
+              .map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+          };
+          const cells = [...document.querySelectorAll(".heat td.above, .heat td.below")];
+          return cells.map((cell) => {
+            const style = getComputedStyle(cell);
+            const [a, b] = [light(style.color), light(style.backgroundColor)].sort((x, y) => y - x);
+            return (a + 0.05) / (b + 0.05);
+          });
+        }"""
+    )
+    assert len(ratios) == 8 * 39
+    assert min(ratios) >= 4.5
+    assert max(ratios) > 1.5 * min(ratios)
     page.context.close()
