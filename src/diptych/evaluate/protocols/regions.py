@@ -82,7 +82,7 @@ def run(question: Question) -> Outcome:
     if view.has_tokens:
         there_NK = torch.zeros(len(samples), len(class_KD)).index_put_((owner_R, label_R), torch.tensor(1.0)).bool()
         other_R = (there_NK[owner_R, told_R] & (told_R != label_R)).double()
-        guess = float(((there_NK.sum(1)[owner_R] - 1) / len(class_KD)).mean())
+        guess = float((there_NK.sum(1)[owner_R] - 1).double().mean()) / len(class_KD)
         metrics.append(Metric("box_other", other_R, owner_R, guess, hits=False))
     show = {"told_R": told_R, "label_R": label_R, "owner_R": owner_R, "classes": question.classes}
     return Outcome(CARD.id, tuple(metrics), torch.arange(len(samples)), show)
