@@ -102,6 +102,7 @@ def test_two_hundred_clients_for_a_minute(capsys):
         after = memory(there.pid)
     finally:
         there.send_signal(signal.SIGTERM)
+        there.stdout.close()
         assert there.wait(60) == 0
     with capsys.disabled():
         print(f"\n200 clients, 70 s: {dict(seen)}; resident {before >> 20} MiB after 10 s, {after >> 20} MiB at the end")

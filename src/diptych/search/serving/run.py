@@ -20,6 +20,7 @@ from uvicorn.server import HANDLED_SIGNALS
 from diptych.core.errors import DiptychError
 from diptych.search.serving.limits import Limits
 
+BACKLOG = 2048
 HEAD_SECONDS = 20  # in which the head of a request has to be in, counted from the connection or the answer before
 
 
@@ -81,6 +82,7 @@ def bound(host: str, port: int) -> socket.socket:
         made = socket.socket(family, socket.SOCK_STREAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
+        made.listen(BACKLOG)  # from now on callers wait instead of being refused
     except OSError as error:
         if made is not None:
             made.close()
@@ -98,6 +100,7 @@ def server(app: FastAPI, limits: Limits) -> Server:
         loop="asyncio",
         log_level="warning",
         access_log=False,
+        backlog=BACKLOG,
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=HEAD_SECONDS,
