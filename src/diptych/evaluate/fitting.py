@@ -7,6 +7,7 @@ Shapes: N pictures to fit on, M pictures to choose by, D joint width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,10 +41,18 @@ class Part:
         return Part(torch.cat([self.image_ND, other.image_ND]), torch.cat([self.label_N, other.label_N]), group_N)
 
 
-def part(question: Question, role: str) -> Part:
-    """The labelled pictures of one companion. Raises :class:`UsageError` where none of them has one of the question's classes."""
+def part(question: Question, role: str, classes: Sequence[str] | None = None) -> Part:
+    """The labelled pictures of one companion.
+
+    Args:
+        classes: only pictures of these, with labels among them; None takes the question's.
+
+    Raises:
+        UsageError: none of its pictures has one of the classes.
+        SealedError: it is to be fitted on and holds test pictures.
+    """
     split = question.view.companion(role)
-    known = {name: k for k, name in enumerate(question.classes)}
+    known = {name: k for k, name in enumerate(question.classes if classes is None else classes)}
     new = torch.tensor([known.get(name, -1) for name in split.classes] + [-1])  # the last is for pictures without label
     label_N = new[torch.where(split.table.label_N < 0, len(split.classes), split.table.label_N)]
     index_M = (label_N >= 0).nonzero()[:, 0]
