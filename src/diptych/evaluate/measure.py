@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,7 +18,7 @@ from diptych.core import registry
 from diptych.core.errors import DiptychError, UsageError
 from diptych.core.rng import generator
 from diptych.core.types import Record
-from diptych.evaluate import details, suite
+from diptych.evaluate import details, resamples, suite
 from diptych.evaluate.features import Features
 from diptych.evaluate.journal import Journal
 from diptych.evaluate.material import Material, Table, hash_of, table
@@ -95,7 +96,7 @@ def measured(
             journal.failed(data.name, module.CARD.id, outcomes)
             yield module.CARD.id, outcomes
             continue
-        records = list(_records(module, outcomes, data, version, subjects[0].name, plan))
+        records = list(_records(module, outcomes, data, version, subjects[0].name, plan, journal.out))
         if journal.out is not None:
             first, names = subjects[0], [subject.name for subject in subjects]
             speed = speed or measure_speed(first.model, [data.source[i] for i in index_N[:TIMED].tolist()], words.captions)
@@ -160,8 +161,10 @@ def ask(question: Question, protocols: tuple[str, ...], name: str) -> list[Outco
     return [module.run(question) for module in chosen(question, protocols, name)]
 
 
-def _records(module: ModuleType, outcomes: Sequence[Outcome], data: Material, version: str, model: str, plan: Plan) -> Iterator[Record]:
-    """The records of one protocol; beside a baseline's outcome also gains and retentions."""
+def _records(
+    module: ModuleType, outcomes: Sequence[Outcome], data: Material, version: str, model: str, plan: Plan, out: Path | None
+) -> Iterator[Record]:
+    """The records of one protocol; beside a baseline's outcome also gains and retentions. The main number's resamples go to ``out``."""
     theirs = {metric.name: metric for metric in outcomes[1].metrics} if len(outcomes) > 1 else {}
     about = module.ABOUT
     for metric in outcomes[0].metrics:
@@ -174,7 +177,10 @@ def _records(module: ModuleType, outcomes: Sequence[Outcome], data: Material, ve
 
         stream = generator(plan.seed, "bootstrap", data.name, module.CARD.id, metric.name)
         share = about[metric.name.partition("[")[0]].share
-        yield record("", estimate(metric, stream, plan.draws, share=share), metric.chance)
+        found = estimate(metric, stream, plan.draws, share=share)
+        if out is not None and metric is outcomes[0].metrics[0]:
+            resamples.keep(out, data, module, metric, found, plan.seed)
+        yield record("", found, metric.chance)
         if "[" in metric.name or metric.name not in theirs or metric.given is not None:
             continue
         other = theirs[metric.name]

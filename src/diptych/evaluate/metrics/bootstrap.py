@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor
@@ -26,11 +26,17 @@ from diptych.core.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A ratio of sums (a mean where no weights are given), its percentile interval and the number of units resampled."""
+    """A ratio of sums (a mean where no weights are given), its percentile interval and the number of units resampled.
+
+    Args:
+        draws_S: the number on each resample, NaN where it has none; None where it was not kept. Equal generators resample equal units
+            alike, so that the draws of two models on the same examples can be compared one by one.
+    """
 
     value: float
     interval: tuple[float, float]
     n: int
+    draws_S: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 def mean(
@@ -76,7 +82,7 @@ def mean(
     if share and low == high and value in (0.0, 1.0):
         reach = tail ** (1 / int((sums_U2[:, 1] != 0).sum()))
         low, high = (0.0, 1 - reach) if value == 0 else (reach, 1.0)
-    return Estimate(value, (low, high), units)
+    return Estimate(value, (low, high), units, statistic_S)
 
 
 def difference(
@@ -141,7 +147,7 @@ def statistic(
         raise UsageError("bootstrap", f"{draws - len(kept)} of {draws} resamples have no value", "Evaluate on a set with more examples")
     tail = (1 - level) / 2
     low, high = torch.quantile(torch.tensor(kept, dtype=torch.float64), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    return Estimate(value, (low, high), len(count_U))
+    return Estimate(value, (low, high), len(count_U), torch.tensor(found, dtype=torch.float64))
 
 
 def _resample(sums_U2: Tensor, generator: Generator, draws: int, at_once: int = 1 << 22) -> Tensor:

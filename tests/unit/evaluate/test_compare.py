@@ -1,0 +1,182 @@
+"""Models on the same examples: differences that hold together, ranks, resuming, the page."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from scipy.stats import norm, rankdata
+
+from diptych.core.errors import DiptychError, UsageError
+from diptych.core.rng import generator
+from diptych.evaluate import resamples
+from diptych.evaluate.compare import build, compare
+from diptych.evaluate.material import Material, hash_of
+from diptych.evaluate.metrics import bootstrap, standing
+from diptych.evaluate.report.compare_page import bounds, direction, places, signed, statement, value
+from diptych.evaluate.resamples import Kept
+
+
+def kept(name: str, hit_N: torch.Tensor, better: str = "higher", metric: str = "top1") -> Kept:
+    found = bootstrap.mean(hit_N, generator(0, name, metric))
+    return Kept(name, "zero_shot", metric, "Naming: Top-1", better, True, 0.1, len(hit_N), found.value, found.interval, "x", found.draws_S)  # type: ignore[arg-type]
+
+
+def test_ranks_equal_scipys_with_ties() -> None:
+    score_SM = torch.randint(0, 4, (50, 6), generator=generator(0, "ranks")).double()
+    expected = torch.tensor(rankdata(-score_SM.numpy(), axis=1))
+    assert torch.equal(standing.ranks(score_SM), expected)
+
+
+def test_rank_intervals_leave_out_resamples_without_a_number() -> None:
+    draw_SM = torch.tensor([[3.0, 2.0, 1.0]] * 98 + [[1.0, 2.0, 3.0], [torch.nan, 9.0, 9.0]])
+    assert standing.rank_intervals(draw_SM).tolist() == [[1, 1], [2, 2], [3, 3]]
+
+
+def test_one_comparison_reaches_as_far_as_the_normal_distribution() -> None:
+    draw_SJ = 0.3 + 0.02 * torch.randn(200_000, 1, generator=generator(0, "one"), dtype=torch.float64)
+    low_J, high_J, reach = standing.together(torch.tensor([0.3]), draw_SJ, torch.tensor([1e-9]))
+    assert reach == pytest.approx(norm.ppf(0.975), abs=0.01)
+    assert [float(low_J), float(high_J)] == pytest.approx([0.3 - 0.0392, 0.3 + 0.0392], abs=5e-4)
+
+
+def test_many_independent_comparisons_reach_as_far_as_sidak() -> None:
+    draw_SJ = torch.randn(200_000, 8, generator=generator(0, "many"), dtype=torch.float64)
+    *_, reach = standing.together(torch.zeros(8), draw_SJ, torch.full((8,), 1e-9))
+    assert reach == pytest.approx(norm.ppf((1 + 0.95 ** (1 / 8)) / 2), abs=0.015)
+
+
+def test_intervals_hold_together_as_often_as_they_say() -> None:
+    draw = generator(0, "cover")
+    held = 0
+    for trial in range(150):
+        hits = (torch.rand(120, 4, generator=draw) < torch.tensor([0.6, 0.6, 0.5, 0.7])).double()
+        found = [bootstrap.mean(hits[:, m], generator(trial, "same"), draws=300) for m in range(4)]
+        value_J = torch.tensor([found[m].value - found[0].value for m in (1, 2, 3)])
+        draw_SJ = torch.stack([found[m].draws_S - found[0].draws_S for m in (1, 2, 3)], 1)  # type: ignore[operator]
+        low_J, high_J, _ = standing.together(value_J, draw_SJ, torch.full((3,), 1 / 120))
+        true_J = torch.tensor([0.0, -0.1, 0.1])
+        held += bool(((low_J <= true_J) & (true_J <= high_J)).all())
+    assert 0.89 <= held / 150 <= 1.0
+
+
+def test_draws_of_two_models_are_paired() -> None:
+    one_N, two_N = (torch.rand(2, 400, generator=generator(0, "paired")) < 0.5).double()
+    draws = [bootstrap.mean(hit_N, generator(7, "same")).draws_S for hit_N in (one_N, two_N)]
+    paired = bootstrap.difference(two_N, one_N, generator(7, "same"))
+    assert draws[0] is not None
+    assert draws[1] is not None
+    assert paired.draws_S is not None
+    torch.testing.assert_close(draws[1] - draws[0], paired.draws_S)
+
+
+def test_what_differs_is_said_and_what_may_not_is_not() -> None:
+    draw = generator(0, "world")
+    base_N = (torch.rand(500, generator=draw) < 0.5).double()
+    much_N = torch.where(torch.rand(500, generator=draw) < 0.4, torch.ones(500).double(), base_N)
+    flips = torch.randperm(500, generator=draw)[:6]
+    alike_N = base_N.clone()
+    alike_N[flips] = 1 - alike_N[flips]
+    names = ["base", "much", "alike"]
+    rows = [[kept("set", hit_N) for hit_N in (base_N, much_N, alike_N)]]
+    rows.append([kept("set", 1 - hit_N, "lower", "error") for hit_N in (base_N, much_N, alike_N)])
+    made = build(names, "base", rows, {name: (10.0 * (i + 1), 1000 * (i + 1)) for i, name in enumerate(names)})
+    assert [direction(made.rows[0], cell) for cell in made.rows[0].cells] == ["", "up", ""]
+    assert [direction(made.rows[1], cell) for cell in made.rows[1].cells] == ["", "up", ""], "a lower error is better"
+    assert [cell.rank for cell in made.rows[1].cells][1] == 1
+    assert made.standings[0].model == "much"
+    assert made.standings[0].rank_interval == (1, 1)
+    assert made.standings[0].average == pytest.approx(float(much_N.mean())), "the error is no part of the average"
+    assert made.standings[0].milliseconds == 20
+    assert statement(made).startswith("Of 4 differences to base, 2 are better and 0 worse")
+    other = build(names, "much", rows, dict.fromkeys(names, (None, None)))
+    assert [direction(other.rows[0], cell) for cell in other.rows[0].cells] == ["down", "", "down"]
+
+
+def test_equal_models_differ_in_nothing() -> None:
+    hit_N = (torch.arange(40) % 3 == 0).double()
+    made = build(["a", "b"], "a", [[kept("set", hit_N), kept("set", hit_N)]], {"a": (None, None), "b": (None, None)})
+    cell = made.rows[0].cells[1]
+    assert cell.difference == 0
+    assert cell.together == (0, 0)
+    assert direction(made.rows[0], cell) == ""
+    assert [one.rank for one in made.standings] == [1.5, 1.5]
+
+
+@pytest.fixture
+def models(colour_model) -> list:
+    return [colour_model(name="right"), colour_model({"red": "green", "green": "red"}, name="swapped")]
+
+
+def test_models_are_compared_and_the_folder_goes_on(models: list, colour_set: Material, tmp_path: Path) -> None:
+    said: list[str] = []
+    made = compare(models, colour_set, out=tmp_path, cache=False, draws=200, command="typed & said", say=said.append)
+    rows = {row.protocol: row for row in made.rows}
+    assert {"zero_shot", "retrieval"} <= set(rows)
+    assert [cell.value for cell in rows["zero_shot"].cells] == pytest.approx([1.0, 5 / 7])
+    assert rows["zero_shot"].cells[1].difference == pytest.approx(-2 / 7)
+    assert rows["zero_shot"].n == 7
+    assert made.standings[0].model == "right"
+    assert made.standings[0].milliseconds is not None
+    told = json.loads((tmp_path / "comparison.json").read_text())
+    assert told["rows"][0]["cells"][0]["value"] == 1.0
+    page = (tmp_path / "compare.html").read_text()
+    assert "typed &amp; said" in page
+    assert not re.search(r'(?:src|href)="https?:', page), "nothing is fetched"
+    for one in made.standings:
+        assert (tmp_path / one.report).exists()
+    said.clear()
+    again = compare(models, colour_set, out=tmp_path, cache=False, draws=200, say=said.append)
+    assert said
+    assert all(line.endswith("done before") for line in said)
+    assert again.rows == made.rows
+
+
+def test_what_cannot_be_paired_is_left_out(models: list, colour_set: Material, tmp_path: Path) -> None:
+    compare(models, colour_set, out=tmp_path, cache=False, draws=50, protocols=["zero_shot"])
+    folders = sorted((tmp_path / "models").iterdir())
+    found = resamples.read(folders[0], "colours", "zero_shot")
+    assert found is not None
+    assert resamples.read(folders[0], "colours", "no_such") is None
+    path = next((folders[0] / "draws").iterdir())
+    path.unlink()
+    with pytest.raises(DiptychError, match="no number was measured"):
+        compare(models, colour_set, out=tmp_path, cache=False, draws=50, protocols=["zero_shot"])
+    path.write_bytes(b"broken")
+    with pytest.raises(DiptychError, match="cannot be read"):
+        resamples.read(folders[0], "colours", "zero_shot")
+
+
+def test_other_samples_have_another_key(colour_set: Material, colour_model, tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    from diptych.evaluate.run import evaluate
+
+    evaluate(colour_model(), colour_set, out=first, cache=False, draws=50, protocols=["zero_shot"])
+    fewer = replace(colour_set, source=list(colour_set.source)[:-1], fingerprint=hash_of(["fewer"]))
+    evaluate(colour_model(), fewer, out=second, cache=False, draws=50, protocols=["zero_shot"])
+    one, two = (resamples.read(folder, "colours", "zero_shot") for folder in (first, second))
+    assert one is not None
+    assert two is not None
+    assert one.samples != two.samples
+
+
+def test_a_wrong_call_says_so(models: list, colour_set: Material, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="1 model was given"):
+        compare(models[:1], colour_set, out=tmp_path)
+    with pytest.raises(UsageError, match="given twice"):
+        compare([models[0], models[0]], colour_set, out=tmp_path)
+    with pytest.raises(UsageError, match="none of the models"):
+        compare(models, colour_set, out=tmp_path, reference="other")
+    with pytest.raises(DiptychError, match="no-such-model"):
+        compare(["no-such-model", "other"], colour_set, out=tmp_path)
+
+
+def test_words_of_numbers() -> None:
+    assert (value(0.5, True), value(41.234, False)) == ("50.0%", "41.23")
+    assert (signed(-0.123, True), signed(0.5, False)) == ("−12.3 pt", "+0.5")
+    assert (bounds((-0.1, 0.2), True), bounds((1, 2), False)) == ("−10.0 … 20.0%", "1 … 2")
+    assert (places((1, 1)), places((1, 2.5))) == ("1", "1–2.5")
