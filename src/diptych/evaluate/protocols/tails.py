@@ -51,6 +51,7 @@ ABOUT = {
     "frequent_name_change": About("Change by the most frequent name", "top-1 gained by prompting with it", "neither", share=False),
 }
 SHARE = 0.2
+FEWEST = 4
 RAREST = 24
 
 
@@ -123,7 +124,10 @@ def hits(question: Question, image_ND: Tensor, label_N: Tensor, names: Sequence[
 
 
 def ends(count_C: Tensor, accuracy_C: Tensor, class_C: Tensor, chance: float) -> list[Metric]:
-    """Top-1 of the rarest and of the most frequent fifth of the classes, and the difference; classes of equal count keep their order."""
+    """Top-1 of the rarest and of the most frequent fifth of the classes (equal counts in order), and the difference.
+
+    The difference is left out where an end has fewer than :data:`FEWEST` classes: too many resamples would miss one end altogether.
+    """
     order_C, few = count_C.argsort(stable=True), max(1, round(SHARE * len(count_C)))
     rare, often = order_C[:few], order_C[-few:]
     value = torch.stack([torch.cat([accuracy_C[rare], accuracy_C[often]]), torch.cat([torch.zeros(few), torch.ones(few)]).double()], 1)
@@ -132,11 +136,13 @@ def ends(count_C: Tensor, accuracy_C: Tensor, class_C: Tensor, chance: float) ->
         head = value_M2[:, 1] == 1
         return float(value_M2[head, 0].mean() - value_M2[~head, 0].mean())
 
-    return [
+    metrics = [
         Metric("tail_top1", accuracy_C[rare], class_C[rare], chance, hits=False),
         Metric("head_top1", accuracy_C[often], class_C[often], chance, hits=False),
-        Metric("head_over_tail", value, torch.cat([class_C[rare], class_C[often]]), 0.0, hits=False, of=difference),
     ]
+    if few >= FEWEST:
+        metrics.append(Metric("head_over_tail", value, torch.cat([class_C[rare], class_C[often]]), 0.0, hits=False, of=difference))
+    return metrics
 
 
 def bins(count_C: Tensor) -> dict[str, Tensor]:
