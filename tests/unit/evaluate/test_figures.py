@@ -142,7 +142,7 @@ def test_every_chart_says_in_words_and_numbers_what_it_shows():
     banded = {**LINES, "series": [{"name": "a", "points": [[i, i] for i in range(1000)], "low": [0] * 1000, "high": [9] * 1000}]}
     panel = drawing.draw(figures.parse(banded), NAMES).panels[0]
     assert len(panel.table) == drawing.TABLE_ROWS
-    assert panel.table[0] == ["a", "0", "0", "0 to 9"]
+    assert panel.table[0] == ["a", "0", "0", "0\u2060–\u20609"]
     assert 'class="band s0"' in str(panel.drawing)
     panel = drawing.draw(figures.parse(SLOPE), NAMES).panels[0]
     assert 'aria-label="t, from l to r: a 50.0% to 25.0%."' in str(panel.drawing)

@@ -85,3 +85,18 @@ def test_lists_are_cut():
     assert words.listed(["a"]) == "a"
     assert words.listed(["a", "b", "c"]) == "a, b and c"
     assert words.listed(list("abcde")) == "a, b, c and 2 more"
+
+
+def test_numbers_have_the_digits_that_tell_something():
+    assert [words.plain(v) for v in (1.6, 0.78699, 152.0, 151.6, 12500, -0.0034583)] == ["1.60", "0.787", "152", "152", "12.5k", "−0.00346"]
+    assert words.span("42.0%", "46.1%") == f"42.0{J}46.1%"
+    assert words.span("−6.00%", "8.02%") == "−6.00% to 8.02%"
+    assert words.span("1.60", "1.62") == f"1.60{J}1.62"
+
+
+def test_the_worst_of_two_protocols_is_named_worst_first():
+    rows = [record(), record("top1[a_b]", 0.2), record("acc", 0.6, protocol="x"), record("acc[c]", 0.15, protocol="x")]
+    sentence = say(*rows)[1]
+    assert sentence == (
+        "It is weakest here: acc falls from 60.0% on s to 15.0% on the group “c”; Top-1 falls from 50.0% on s to 20.0% on the group “a b”."
+    )

@@ -72,7 +72,7 @@ class Content:
         module = words.protocols().get(protocol)
         told = {"name": protocol, "about": "", "paper": ""}
         if module is not None:
-            about = (inspect.getdoc(module) or "").partition("\n")[0].rstrip(".")
+            about = (inspect.getdoc(module) or "").partition("\n")[0]
             told = {"name": module.CARD.name, "about": about.partition(": ")[2] or about, "paper": module.CARD.paper}
         return told | {"sets": [self._set(protocol, main) for main in self.main if main.protocol == protocol]}
 
@@ -124,7 +124,7 @@ def parts(records: Sequence[Record]) -> list[dict[str, Any]]:
         first = rows[0][1]
         bottom, top = drawing.scale([bound for _, record in rows for bound in (*record.interval, record.value)])
         rows = sorted(rows, key=lambda row: row[1].value, reverse=words.about(first).better != "lower")
-        bars = [{"part": part, "record": record, "mark": mark(record, top, bottom)} for part, record in rows]
+        bars = [{"part": words.part(part), "record": record, "mark": mark(record, top, bottom)} for part, record in rows]
         scale = f"{words.value_of(bottom, first)} to {words.value_of(top, first)}"
         blocks.append({"record": first, "rows": bars, "scale": scale})
     return blocks

@@ -64,7 +64,7 @@ def draw(figure: AnyFigure, names: tuple[str, str], other: AnyFigure | None = No
 
 
 def _style(percent: bool) -> Callable[[float], str]:
-    return words.percent if percent else lambda value: words.minus(svg.number(value))
+    return words.percent if percent else words.plain
 
 
 def _lines(figure: Lines, both: Sequence[Lines], labels: Sequence[str]) -> Drawn:
@@ -83,7 +83,7 @@ def _lines(figure: Lines, both: Sequence[Lines], labels: Sequence[str]) -> Drawn
             log=figure.log, like=[line for i, others in enumerate(sets) if i != place for line in others],
         )  # fmt: skip
         rows = [
-            [line.name, across(x), shown(y), f"{shown(line.low[i])} to {shown(line.high[i])}" if line.low else ""]
+            [line.name, across(x), shown(y), words.span(shown(line.low[i]), shown(line.high[i])) if line.low else ""]
             for line in lines
             for i, (x, y) in list(enumerate(line.points))[:: math.ceil(len(line.points) / TABLE_ROWS)]
         ]
@@ -135,7 +135,7 @@ def _bars(figure: Bars, both: Sequence[Bars], labels: Sequence[str]) -> Drawn:
         return {
             "mark": mark,
             "value": shown(row.value),
-            "between": f"{shown(between[0])}{words.JOINED}{shown(between[1])}" if between else "",
+            "between": f"{words.span(shown(between[0]), shown(between[1]))}" if between else "",
         }
 
     theirs = [{row.name: row for row in one.rows} for one in both[1:]]

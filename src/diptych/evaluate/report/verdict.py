@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from diptych.core.types import Record
 from diptych.evaluate.report import words
 
+FALLS = 2  # as many are told, of different protocols
 FEWEST = 10  # units that a group needs to be named as the weakest
 
 
@@ -53,17 +54,11 @@ def broken(main: Sequence[Record], records: Sequence[Record]) -> str:
     if not judged:
         return "Where it breaks cannot be said: none of these numbers has a chance level."
     lost = [record for record in judged if words.standing(record) != "better"]
-    fall = largest_fall(main, records)
     parts = []
     if lost:
         named = [f"{words.title(r)} on {r.set} ({words.shown(r)}, guessing {words.value_of(r.chance, r)})" for r in lost]
         parts.append(f"it does no better than guessing at {words.listed(named)}")
-    if fall is not None:
-        reference, low = fall
-        where = words.split(low.metric)[1]
-        where = f"the group “{where}”" if where else low.set
-        there = words.shown(low) if where != low.set else words.measured(low)
-        parts.append(f"{words.title(reference)} falls from {words.shown(reference)} on {reference.set} to {there} on {where}")
+    parts += [_told(*fall) for fall in falls(main, records)[:FALLS]]
     if parts:
         return words.capital(f"{'it breaks here: ' if lost else 'it is weakest here: '}{'; '.join(parts)}.")
     if len(judged) == 1:
@@ -71,24 +66,38 @@ def broken(main: Sequence[Record], records: Sequence[Record]) -> str:
     return f"Nothing that was measured breaks it: all {len(judged)} numbers beside chance are clearly better."
 
 
-def largest_fall(main: Sequence[Record], records: Sequence[Record]) -> tuple[Record, Record] | None:
-    """Each protocol's first number beside the same metric on its other sets and groups: the pair that differs most, clearly."""
-    best, found = 0.0, None
+def _told(reference: Record, low: Record) -> str:
+    """A fall as half a sentence."""
+    part = words.part(words.split(low.metric)[1])
+    first = f"{words.title(reference)} falls from {words.shown(reference)}"
+    if part:
+        return f"{first} on {reference.set} to {words.shown(low)} on the group “{part}”"
+    return f"{first} on {reference.set} to {words.measured(low)} on {low.set}"
+
+
+def falls(main: Sequence[Record], records: Sequence[Record]) -> list[tuple[Record, Record]]:
+    """Each protocol's first number beside the same metric on its other sets and groups: the pair that clearly differs most, if any does.
+
+    The largest fall of any protocol comes first.
+    """
+    found: list[tuple[float, Record, Record]] = []
     for reference in {record.protocol: record for record in reversed(main)}.values():
-        if words.standing(reference) != "better" or not words.about(reference).share or words.about(reference).better != "higher":
+        about = words.about(reference)
+        if words.standing(reference) != "better" or not about.share or about.better != "higher":
             continue
-        for record in records:
-            name, part, kind = words.split(record.metric)
-            if (record.protocol, name) != (reference.protocol, reference.metric) or kind or record.n < FEWEST:
-                continue
-            if (part and record.set != reference.set) or record.interval[1] >= reference.interval[0]:
-                continue
-            if not part and words.standing(record) != "better":  # said already, as no better than guessing
-                continue
-            fall = 1 - _reach(record) / _reach(reference)
-            if fall > best:
-                best, found = fall, (reference, record)
-    return found
+        lows = [record for record in records if _comparable(reference, record)]
+        if lows:
+            low = min(lows, key=_reach)
+            found.append((_reach(low) / _reach(reference), reference, low))
+    return [(reference, low) for _, reference, low in sorted(found, key=lambda each: each[0])]
+
+
+def _comparable(reference: Record, record: Record) -> bool:
+    """The same metric, clearly lower, on a group of the set or on another set (one that is not said already to be no better than guessing)."""
+    name, part, kind = words.split(record.metric)
+    same = (record.protocol, name, kind) == (reference.protocol, reference.metric, "")
+    elsewhere = record.set == reference.set if part else words.standing(record) == "better"
+    return same and elsewhere and record.n >= FEWEST and record.interval[1] < reference.interval[0]
 
 
 def _reach(record: Record) -> float:

@@ -65,9 +65,16 @@ def minus(text: str) -> str:
     return text.replace("-", "−")
 
 
+def plain(value: float) -> str:
+    """A number that is no share, with three digits that tell something: ``"1.60"``, ``"152"``, ``"12.5k"``."""
+    if abs(value) >= 1000 or value == round(value):
+        return minus(svg.number(value))
+    return minus(f"{value:#.3g}".removesuffix("."))
+
+
 def value_of(value: float | None, record: Record) -> str:
     """A number of the record's metric as people write it: per cent for shares, a plain number for others, a dash for nothing."""
-    return percent(value) if value is None or about(record).share else minus(svg.number(value))
+    return percent(value) if value is None or about(record).share else plain(value)
 
 
 def shown(record: Record) -> str:
@@ -76,11 +83,21 @@ def shown(record: Record) -> str:
 
 
 def between(record: Record) -> str:
-    """The interval as ``"30.9–33.3%"``, never broken over two lines."""
+    """The interval as ``"30.9–33.3%"``, never broken over two lines; ``"−1.20 to 3.40"`` where a bound is below 0."""
     low, high = (value_of(bound, record) for bound in record.interval)
-    if about(record).share:
-        return f"{low.removesuffix('%')}{JOINED}{high}"
-    return f"{low}{JOINED}{high}"
+    return span(low, high)
+
+
+def span(low: str, high: str) -> str:
+    """Two numbers as an interval; a sign of per cent stands once."""
+    if low.startswith("−") or high.startswith("−"):
+        return f"{low} to {high}"
+    return f"{low.removesuffix('%') if high.endswith('%') else low}{JOINED}{high}"
+
+
+def part(name: str) -> str:
+    """How people write the name of a part: no underscores."""
+    return name.replace("_", " ")
 
 
 def change(value: float, record: Record) -> str:
