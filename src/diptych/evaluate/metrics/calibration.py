@@ -134,8 +134,8 @@ def thresholds(p_NK: Tensor, label_N: Tensor, keep: float = 0.9) -> tuple[Tensor
     own_N = p_NK.double().gather(1, label_N[:, None])[:, 0]
     pooled = _rank(own_N, keep)
     if pooled is None:
-        need = math.ceil(1 / (1 - keep) - 1)
-        raise UsageError("thresholds", f"{len(own_N)} examples cannot promise {keep:.0%}", f"Give at least {need}, or a smaller keep")
+        why = f"{len(own_N)} examples cannot promise {keep:.0%}"
+        raise UsageError("thresholds", why, f"Give at least {needed(keep)}, or a smaller keep")
     threshold_K = torch.full((p_NK.shape[1],), pooled, dtype=torch.float64)
     own_K = torch.zeros(p_NK.shape[1], dtype=torch.bool)
     for k in label_N.unique().tolist():
@@ -143,6 +143,11 @@ def thresholds(p_NK: Tensor, label_N: Tensor, keep: float = 0.9) -> tuple[Tensor
         if found is not None:
             threshold_K[k], own_K[k] = found, True
     return threshold_K, own_K
+
+
+def needed(keep: float) -> int:
+    """How many examples it takes to promise ``keep``."""
+    return math.ceil(1 / (1 - keep) - 1 - 1e-9)
 
 
 def _rank(value_N: Tensor, keep: float) -> float | None:

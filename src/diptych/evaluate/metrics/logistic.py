@@ -23,6 +23,7 @@ from torch import Tensor
 from diptych.core.errors import UsageError
 
 BLOCK = 1 << 22  # logits held at once
+PATIENCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ def choose(
     """The classifier of the penalty that names most of the held-out examples rightly, fitted without them.
 
     The path runs from strong to weak penalties, each fit beginning where the last ended. Of penalties that name equally many the one with
-    the smaller loss on the held-out examples is taken.
+    the smaller loss on the held-out examples is taken. The path ends after :data:`PATIENCE` fits in a row that name fewer than the best.
 
     Args:
         held_MD, held_M: features and labels of the validation split.
@@ -153,6 +154,8 @@ def choose(
     """
     best, score, last, told = None, (-1.0, 0.0), None, []
     for c in path:
+        if len(told) >= PATIENCE and all(hit < score[0] for _, hit in told[-PATIENCE:]):
+            break
         last = fit(image_ND, label_N, classes, c, start=last, **how)
         logit_MK = last.logits(held_MD).double()
         hit = float((logit_MK.argmax(1) == held_M).double().mean())

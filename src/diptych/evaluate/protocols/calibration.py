@@ -74,7 +74,7 @@ def run(question: Question) -> Outcome:
         held = fitting.calibration(question)
         logit_VK = own * (held.image_ND @ class_KD.T)
         warmth = metric.temperature(logit_VK, held.label_N)
-        enough = len(held) >= 1 / (1 - KEEP) - 1
+        enough = len(held) >= metric.needed(KEEP)
         threshold_K = metric.thresholds((logit_VK.double() / warmth).softmax(1), held.label_N, KEEP)[0] if enough else None
         after = told(test, class_KD, own / warmth, threshold_K)
         metrics += numbers(after, test.group_N, len(class_KD), "_calibrated")

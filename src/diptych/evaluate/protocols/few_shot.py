@@ -43,7 +43,6 @@ ABOUT = {
 }
 DRAWS = 8
 RESAMPLES = 1000
-PATH = (1.0, 10.0, 100.0, 1000.0, 10000.0)
 
 
 def applies(question: Question) -> bool:
@@ -61,8 +60,8 @@ def run(question: Question) -> Outcome:
     metrics, chosen = [], {}
     for shots in [shots for shots in SHOTS if shots <= largest]:
         drawn = [draw(train, shots, question.view.generator("shots", str(shots), str(i))) for i in range(DRAWS)]
-        how = precision(len(drawn[0]), classes)
-        first = logistic.choose(drawn[0].image_ND, drawn[0].label_N, held.image_ND, held.label_N, classes, PATH, **how)[0]
+        how, path = precision(len(drawn[0]), classes)
+        first = logistic.choose(drawn[0].image_ND, drawn[0].label_N, held.image_ND, held.label_N, classes, path, **how)[0]
         probes = [first, *(logistic.fit(each.image_ND, each.label_N, classes, first.c, **how) for each in drawn[1:])]
         ranks = [classification.label_ranks(probe.logits(test.image_ND), test.label_N) for probe in probes]
         hit_NR = torch.stack([classification.top_k(rank_N, 1) for rank_N in ranks], 1)
