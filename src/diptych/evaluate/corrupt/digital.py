@@ -51,7 +51,7 @@ def pixelate(image_BCHW: Tensor, c: Constants) -> Tensor:
     """Made smaller to a share c of the side, truncated, and larger again, both by Pillow's box filter."""
 
     def one(image: Image.Image) -> Image.Image:
-        small = tuple(max(1, int(side * c[0])) for side in image.size)
+        small = max(1, int(image.width * c[0])), max(1, int(image.height * c[0]))
         return image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.BOX)
 
     return _each(image_BCHW, one)

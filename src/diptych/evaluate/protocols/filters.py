@@ -9,8 +9,11 @@ Radii are in cycles a picture, so they mean the same at every input size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
+
+from torch import Tensor
 
 from diptych.core.card import Card
 from diptych.evaluate import shift
@@ -38,7 +41,7 @@ STRENGTHS = {
     "low-pass": (filters.low_pass, (16, 8, 4, 2)),  # cycles a picture
     "high-pass": (filters.high_pass, (1, 2, 4, 8)),
 }
-CLEAN = {"blur": 0.0, "contrast": 1.0, "low-pass": 32.0, "high-pass": 0.0}
+CLEAN = {"blur": 0.0, "contrast": 1.0, "low-pass": None, "high-pass": 0.0}  # where a picture as it is stands on the axis
 AXES = {
     "blur": "deviation of the blur, of the side",
     "contrast": "contrast that is left",
@@ -62,14 +65,14 @@ def run(question: Question) -> Outcome:
     return shift.sweep(question, CARD.id, "filter", settings)
 
 
-def _apply(change: Any, x: float, image_BCHW: Any) -> Any:
+def _apply(change: Callable[[Tensor, float], Tensor], x: float, image_BCHW: Tensor) -> Tensor:
     return change(image_BCHW, x)
 
 
 def section(outcome: Outcome, thumbs: Thumbs) -> dict[str, Any]:
-    """Top-1 against strength, one figure a filter. The rightmost point of low-pass stands for the picture as it is."""
-    figures = []
+    """Top-1 against strength, one figure a filter."""
+    figures, told = [], f"As they are: {outcome.show['clean']:.0%}."
     for name in STRENGTHS:
-        figure = shift.curves(outcome, f"Under {name}", AXES[name], "", CLEAN[name])
+        figure = shift.curves(outcome, f"Under {name}", AXES[name], told, CLEAN[name])
         figures.append(figure | {"series": [one for one in figure["series"] if one["name"] == name]})
     return {"figures": figures}
