@@ -4,7 +4,7 @@ Computed once a model and kept in ``background-TABLE.safetensors`` and in the us
 of ``pictograms/validation`` (kept from training), the bank of rival pictures comes from ``pictograms/train``, the names are those of
 concepts that are not held out.
 
-Shapes: B background drawings, M names, R rival pictures, D width.
+Shapes: B background drawings, M names of the bank, V names in all, R rival pictures, D width.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from diptych.towers.dual import DualEncoder
 from diptych.towers.formats.weights import read_tensors, write_tensors
 
 RIVALS = 400
-VERSION = 1
+VERSION = 2
 TURNS = 4
 LOOSE = np.array([20.0, 20.0, 200.0])  # deviations of the rehearsal's own prior: wide enough to say nothing
 
@@ -37,6 +37,7 @@ class Background:
 
     Args:
         drawings_BD, names_MD, rivals_RD: unit rows.
+        vocabulary_VD: unit rows of :func:`vocabulary`, by which clusters are named.
         words, pictures: calibrations of queries by words and by picture.
         duplicate: cosine from which two pictures count as near-duplicates: 0.97, or more where drawings of different things come near that.
     """
@@ -44,6 +45,7 @@ class Background:
     drawings_BD: np.ndarray
     names_MD: np.ndarray
     rivals_RD: np.ndarray
+    vocabulary_VD: np.ndarray
     words: Calibration
     pictures: Calibration
     duplicate: float
@@ -66,6 +68,11 @@ def names() -> list[str]:
     return [every[at].name for at in concepts()]
 
 
+def vocabulary() -> list[str]:
+    """The names of all concepts that are not held out."""
+    return [concept.name for concept in pictograms.concepts() if not concept.unseen]
+
+
 def cache() -> Path:
     """Where backgrounds are kept for the next index of the same model: ``$DIPTYCH_CACHE``, else the user's cache folder."""
     if chosen := os.environ.get("DIPTYCH_CACHE"):
@@ -85,7 +92,7 @@ def background(model: DualEncoder, folder: Path, table: str) -> Background:
             keep(kept_at, found)
     kept = {name: value.numpy() for name, value in read_tensors(path).items()}
     words, pictures = (Calibration(kept[name][:3].astype(np.float64), int(kept[name][3])) for name in ("words", "pictures"))
-    return Background(kept["drawings"], kept["names"], kept["rivals"], words, pictures, float(kept["duplicate"]))
+    return Background(kept["drawings"], kept["names"], kept["rivals"], kept["vocabulary"], words, pictures, float(kept["duplicate"]))
 
 
 def keep(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -100,10 +107,12 @@ def computed(model: DualEncoder) -> dict[str, np.ndarray]:
     drawings, train = pictograms.samples("validation"), pictograms.samples("train")
     rivals = train[:: max(len(train) // RIVALS, 1)][:RIVALS]
     drawings_BD, rivals_RD = model.encode_image(drawings).numpy(), model.encode_image(rivals).numpy()
-    names_MD = model.encode_text(names()).numpy()
+    at = {name: row for row, name in enumerate(every := vocabulary())}
+    vocabulary_VD = model.encode_text(every).numpy()
+    names_MD = vocabulary_VD[[at[name] for name in names()]]
     row = {index: at for at, index in enumerate(concepts())}
     label_B = np.array([row[sample.label] for sample in drawings if sample.label is not None])
-    found = {"drawings": drawings_BD, "names": names_MD, "rivals": rivals_RD}
+    found = {"drawings": drawings_BD, "names": names_MD, "rivals": rivals_RD, "vocabulary": vocabulary_VD}
     different_BB = label_B[:, None] != label_B[None]
     highest = np.quantile((drawings_BD @ drawings_BD.T)[different_BB], 0.9999)
     found["duplicate"] = np.array(max(DUPLICATE, (1.0 + float(highest)) / 2))

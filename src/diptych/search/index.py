@@ -20,7 +20,7 @@ from diptych.core.errors import DiptychError, UsageError
 from diptych.data.images import load_image
 from diptych.data.sources.base import BrokenSample
 from diptych.search import feedback
-from diptych.search.background import background, names
+from diptych.search.background import background, vocabulary
 from diptych.search.build import Report, build
 from diptych.search.manifest import Manifest, check_model, device
 from diptych.search.query import Answer, Query
@@ -257,4 +257,4 @@ class Index:
         """
         view = self._view
         at_M = np.arange(len(view)) if ids is None else np.array([view.position(name) for name in ids], dtype=np.int64)
-        return clusters(view.snapshot.rows, view.vectors(at_M), at_M, count, self._background, names())
+        return clusters(view.snapshot.rows, view.vectors(at_M), at_M, count, self._background.vocabulary_VD, vocabulary())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +14,6 @@ import torch
 
 from diptych.core.rng import generator
 from diptych.objectives.parts.kmeans import kmeans
-
-if TYPE_CHECKING:
-    from diptych.search.background import Background
 
 DUPLICATE = 0.97
 BLOCK = 512
@@ -91,15 +87,15 @@ class Cluster:
 
 
 def clusters(
-    rows: pa.Table, vectors_MD: np.ndarray, at_M: np.ndarray, count: int, background: Background, words: list[str]
+    rows: pa.Table, vectors_MD: np.ndarray, at_M: np.ndarray, count: int, vocabulary_VD: np.ndarray, words: list[str]
 ) -> list[Cluster]:
     """At most ``count`` clusters (k-means with a fixed seed) of the pictures at positions ``at_M``, the largest first.
 
-    A cluster is called by the label or caption that most of its pictures share, where at least a third do; else by the name of the bank
+    A cluster is called by the label or caption that most of its pictures share, where at least a third do; else by the text
     that is nearer to its mean than to the mean of all pictures by the most. Two clusters never have one name.
 
     Args:
-        words: the texts of ``background.names_MD``.
+        vocabulary_VD, words: unit rows of texts, and the texts.
     """
     count = min(count, len(vectors_MD))
     if count == 0:
@@ -115,7 +111,7 @@ def clusters(
         order = mine[np.argsort(-(vectors_MD[mine] @ centre_KD[k]), kind="stable")]
         name = shared(rows, at_M[mine], used)
         if name is None:
-            fit_M = background.names_MD @ (centre_KD[k] - vectors_MD.mean(0))
+            fit_M = vocabulary_VD @ (centre_KD[k] - vectors_MD.mean(0))
             name = next(words[i] for i in np.argsort(-fit_M, kind="stable") if words[i] not in used)
         used.add(name)
         found.append(Cluster(name, tuple(names[int(at_M[i])].as_py() for i in order)))

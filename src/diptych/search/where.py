@@ -190,7 +190,7 @@ def columns_of(rows: pa.Table, names: set[str]) -> dict[str, list[Any]]:
         return found
     meta = [json.loads(text) for text in rows.column("meta").to_pylist()]
     for name in wanted:
-        if any(name in row for row in meta):
+        if not meta or any(name in row for row in meta):
             found[name] = [row.get(name) for row in meta]
         elif name == "year":
             found[name] = [None if time < 0 else datetime.fromtimestamp(time / 1e9, UTC).year for time in rows.column("time").to_pylist()]
