@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fastapi import FastAPI, Request
 
 SIDES = ("diptych", "loop")
 THINGS = ("apple", "ship", "dog", "house", "tree", "star", "car", "bird", "cup", "hat")
@@ -100,8 +101,6 @@ def encoders(name: str) -> tuple[Callable[[list[str]], Any], Callable[[bytes], A
 
 def loop_app(name: str) -> Any:
     """The plain loop."""
-    from fastapi import FastAPI, Request
-
     app, (text, image) = FastAPI(), encoders(name)
 
     @app.post("/embed/text")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from diptych.cli.index import FOLDER
 from diptych.cli.output import Output
 from diptych.cli.verb import verb
 from diptych.core.errors import DiptychError
@@ -17,8 +18,10 @@ NAME = "serve"
 @verb
 def command(
     out: Output,
-    index: Annotated[Path | None, typer.Option("--index", help="Folder of an index; without it there is a model only.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Model; the index names its own.")] = None,
+    index: Annotated[Path | None, typer.Option("--index", help=f"Folder of an index; {FOLDER} where there is one.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Serve this model without an index; with --index, whose model it is.")
+    ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to bind to; 0.0.0.0 is every address of this machine.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     token_file: Annotated[Path | None, typer.Option("--token-file", help="File with the token that every request has to show.")] = None,
@@ -42,6 +45,7 @@ def command(
     limits = Limits(batch=batch, queue=queue)
     at = bound(host, port)
     with at:
+        index = index or (Path(FOLDER) if model is None and Path(FOLDER).is_dir() else None)
         opened = None if index is None else Index.open(index, model)
         service = Service(load(model or "mini") if opened is None else opened.model, opened, limits)
         app = make_app(service, token, is_loopback(host))
