@@ -107,9 +107,9 @@ def computed(model: DualEncoder) -> dict[str, np.ndarray]:
     drawings, train = pictograms.samples("validation"), pictograms.samples("train")
     rivals = train[:: max(len(train) // RIVALS, 1)][:RIVALS]
     drawings_BD, rivals_RD = model.encode_image(drawings).numpy(), model.encode_image(rivals).numpy()
-    at = {name: row for row, name in enumerate(every := vocabulary())}
+    every = vocabulary()
     vocabulary_VD = model.encode_text(every).numpy()
-    names_MD = vocabulary_VD[[at[name] for name in names()]]
+    names_MD = vocabulary_VD[[every.index(name) for name in names()]]
     row = {index: at for at, index in enumerate(concepts())}
     label_B = np.array([row[sample.label] for sample in drawings if sample.label is not None])
     found = {"drawings": drawings_BD, "names": names_MD, "rivals": rivals_RD, "vocabulary": vocabulary_VD}
