@@ -5,10 +5,13 @@ Importing the package loads nothing heavy; the functions below are looked up whe
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diptych import adapt
     from diptych.data.open import open
     from diptych.engine.loop import train
     from diptych.evaluate.run import evaluate
@@ -23,7 +26,7 @@ _EXPORTS = {
     "train": "diptych.engine.loop",
 }
 
-__all__ = ["__version__", "evaluate", "load", "open", "save", "train"]
+__all__ = ["__version__", "adapt", "evaluate", "load", "open", "save", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -39,3 +42,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_EXPORTS})
+
+
+class _Adapt(ModuleType):
+    """The folder of adaptation methods, which is the verb too: ``diptych.adapt(model, data)`` gives the adapted model back."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return import_module("diptych.recipes.adapt").adapt(*arguments, **options).model
+
+
+sys.modules[import_module("diptych.adapt").__name__].__class__ = _Adapt

@@ -67,3 +67,21 @@ def overrides(column: Sequence[str], split: str | None) -> dict[str, Any]:
         else:
             found[part] = name
     return found
+
+
+def options_of(settings: Sequence[str], example: str) -> dict[str, Any]:
+    """``NAME=VALUE`` settings as a mapping; values are YAML. Raises :class:`UsageError` with ``example`` for one that is not so written."""
+    import yaml
+
+    from diptych.engine.options import read_yaml
+
+    options: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set {setting!r}", "it has no '='", f"Write it as {example}")
+        try:
+            options[name.strip()] = read_yaml(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {setting!r}", "the value is no YAML", "Quote it") from error
+    return options

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import yaml
-
+from diptych.cli.inputs import options_of
 from diptych.core import registry
 from diptych.core.errors import UsageError
-from diptych.engine.options import check_options, read_yaml
+from diptych.engine.options import check_options
 from diptych.towers.formats.load import load
 from diptych.towers.thinned import Thinned
 
@@ -22,15 +20,7 @@ def thinned(model: str, tokens: str | None, settings: Sequence[str]) -> Thinned:
     """
     if tokens is None:
         raise UsageError(f"--set {settings[0]}", "it sets an option of a token method, and none is named", "Add --tokens tome")
-    options: dict[str, Any] = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise UsageError(f"--set {setting!r}", "it has no '='", "Write it as ratio=0.5")
-        try:
-            options[name.strip()] = read_yaml(value)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {setting!r}", "the value is no YAML", "Quote it") from error
+    options = options_of(settings, "ratio=0.5")
     checked = check_options("tokens", tokens, options)
     loaded = load(model)
     told = " ".join([tokens, *(f"{name}={value}" for name, value in options.items())])

@@ -61,7 +61,7 @@ class Features:
     def __init__(self, model: Encoder, folder: Path | None, batch_size: int = 64, progress: bool = False) -> None:
         self.model, self.folder, self.batch_size, self.progress = model, folder, batch_size, progress
         self.notes: list[str] = []
-        self._key = model.fingerprint() if folder is not None else ""
+        self._key = getattr(model, "rows_fingerprint", model.fingerprint)() if folder is not None else ""
 
     def images(self, source: Sequence[Sample], fingerprint: str) -> Tensor:
         """Unit rows ``image_ND`` float32 of all samples; a row of NaN where the picture cannot be decoded."""

@@ -16,7 +16,7 @@ from diptych.core.types import Sample
 from diptych.data.sets.base import EvalSet
 from diptych.data.sets.public.card import PublicCard
 from diptych.data.sets.public.recognise import Photos, recognise, under
-from diptych.data.sources.base import Dataset
+from diptych.data.sources.base import Dataset, class_caption
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Table:
         ids: N sample ids.
         captions: N tuples of captions.
         label_N: int64; −1 where a sample has no label.
-        group_N: int64; samples of one concept share a number, a sample without concept has its own.
+        group_N: int64; samples of one concept share a number, a sample without concept, or with its class as concept, has its own.
         part: N names of the part of the set each sample is reported under (``meta["group"]``), "" where it has none.
     """
 
@@ -92,13 +92,20 @@ def table(source: Sequence[Sample]) -> Table:
         ids.append(sample.id)
         captions.append(sample.captions)
         labels.append(-1 if sample.label is None else sample.label)
-        groups.append(known.setdefault(i if sample.concept is None else sample.concept, len(known)))
+        groups.append(known.setdefault(sample.concept if _says_more(sample) else i, len(known)))
         parts.append(str(sample.meta.get("group", "") or ""))
     if not ids:
         raise DiptychError(
             "evaluation data", "it has no samples", "Give a path or a set with pictures; `diptych inspect PATH` shows what is read"
         )
     return Table(tuple(ids), tuple(captions), torch.tensor(labels), torch.tensor(groups), tuple(parts))
+
+
+def _says_more(sample: Sample) -> bool:
+    """The sample's concept is known apart from its class; the name of a folder is its class and nothing more."""
+    if sample.concept is None:
+        return False
+    return sample.label is None or sample.captions != (class_caption(sample.concept),)
 
 
 def material(data: Any) -> Material:

@@ -14,6 +14,7 @@ from diptych.evaluate.material import Table
 if TYPE_CHECKING:
     from diptych.evaluate.metrics.bootstrap import Estimate
     from diptych.evaluate.view import View
+    from diptych.towers.head import Head
 
 EncodeText = Callable[[Sequence[str]], Tensor]
 
@@ -37,6 +38,12 @@ class Question:
     classes: tuple[str, ...]
     templates: tuple[str, ...]
     more: View | None = None
+
+    @property
+    def head(self) -> Head | None:
+        """The head that the model carries for exactly these classes, in this order; None where it has none."""
+        found = None if self.more is None else getattr(self.more.model, "head", None)
+        return found if found is not None and found.classes == tuple(self.classes) else None
 
     @property
     def view(self) -> View:

@@ -204,6 +204,10 @@ class DualEncoder(nn.Module):
         """Parts of the config that came later and are left out where they say nothing, so that older folders keep their hash."""
         return {"head"} if self.config.head is None else set()
 
+    def rows_fingerprint(self) -> str:
+        """The fingerprint of what the rows depend on: a head leaves them as they are, so it does not count."""
+        return self.with_head(None).fingerprint()
+
     @torch.no_grad()
     def fingerprint(self) -> str:
         """sha256 of the config (its name and parent aside) and of every weight: equal models have equal ones."""

@@ -253,3 +253,15 @@ def test_progress_lines_are_json(colour_model, colour_set, tmp_path):
     evaluate(colour_model(), colour_set, cache=False, out=tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
     assert [{r["protocol"] for r in row["records"]} for row in rows] == [{"zero_shot"}, {"retrieval"}]
+
+
+def test_pictures_of_a_class_folder_are_units_of_their_own(tmp_path, colour_set, colour_model):
+    """Ten photographs of one class are ten units; ten drawings of one concept, which the set names, are one."""
+    for sample in colour_set.source:
+        folder = tmp_path / colour_set.classes[sample.label]
+        folder.mkdir(exist_ok=True)
+        (folder / f"{sample.id}.png").write_bytes(sample.image)
+    [record, *_] = evaluate(colour_model(), str(tmp_path), cache=False)
+    assert (record.metric, record.n) == ("top1", 21)
+    [record, *_] = evaluate(colour_model(), colour_set, cache=False)
+    assert (record.metric, record.n) == ("top1", 7)

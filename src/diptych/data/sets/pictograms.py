@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from diptych.data import pictograms
+from diptych.data import pictograms, seal
 from diptych.data.sets.base import EvalSet
 
 if TYPE_CHECKING:
@@ -58,6 +58,13 @@ def _held() -> tuple[Sample, ...]:
     return tuple(sorted((*_split("style"), *_split("unseen")), key=lambda sample: sample.id))
 
 
+@functools.cache
+def _fit() -> tuple[Sample, ...]:
+    """The training drawings without those that are, pixel for pixel, a test drawing too (a black disc is a black disc in any style)."""
+    tested = {seal.content(sample) for sample in _held()}
+    return tuple(sample for sample in _split("train") if seal.content(sample) not in tested)
+
+
 def _names(language: str = "en") -> tuple[str, ...]:
     return tuple(concept.names[language] for concept in pictograms.concepts())
 
@@ -81,9 +88,9 @@ def _of_group(group: str) -> dict[str, int]:
     return {concept.id: i for i, concept in enumerate(c for c in pictograms.concepts() if c.group == group)}
 
 
-def _groups() -> list[Sample]:
+def _groups(samples: Callable[[], Sequence[Sample]]) -> list[Sample]:
     order = {group: i for i, group in enumerate(GROUPS)}
-    return [replace(sample, label=order[sample.meta["group"]]) for sample in _held()]
+    return [replace(sample, label=order[sample.meta["group"]]) for sample in samples()]
 
 
 def captions(concept: Concept, language: str) -> tuple[str, ...]:
@@ -149,7 +156,7 @@ _ALL = _zero_shot(
     "which of all concepts, in styles never trained on",
     _held,
     _names,
-    companions={"train": "pictograms/train", "validation": "pictograms/validation", "unknown": "pictograms/unseen"},
+    companions={"train": "pictograms/fit", "validation": "pictograms/validation", "unknown": "pictograms/unseen"},
 )
 
 SETS = (
@@ -167,7 +174,22 @@ SETS = (
         _unseen_names,
     ),
     replace(
-        _zero_shot("/groups", "which of eight kinds of thing", _groups, lambda: tuple(GROUPS.values())), templates=("{}", "a drawing of {}")
+        _zero_shot(
+            "/groups",
+            "which of eight kinds of thing",
+            lambda: _groups(_held),
+            lambda: tuple(GROUPS.values()),
+            companions={"train": "pictograms/groups-train"},
+        ),
+        templates=("{}", "a drawing of {}"),
+    ),
+    EvalSet(
+        "pictograms/groups-train",
+        VERSION,
+        "the drawings that are trained on, by eight kinds of thing: to fit on",
+        lambda: _groups(_fit),
+        lambda: tuple(GROUPS.values()),
+        ("{}", "a drawing of {}"),
     ),
     *(
         _zero_shot(
@@ -191,6 +213,14 @@ SETS = (
         lambda: _split("validation"),
         _names,
         sealed=False,
+    ),
+    EvalSet(
+        "pictograms/fit",
+        VERSION,
+        "the training drawings to fit probes and heads on: those that are no test drawing",
+        _fit,
+        _names,
+        TEMPLATES["en"],
     ),
     EvalSet(
         "pictograms/train",

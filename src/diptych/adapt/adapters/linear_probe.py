@@ -1,0 +1,79 @@
+"""Linear probe that starts at the words: multinomial logistic regression pulled towards the zero-shot classifier.
+
+Paper: Radford et al. (arXiv:2103.00020), section 3.2 and appendix A.3 (L-BFGS on frozen rows); the start at the text rows after Wortsman
+et al., WiSE-FT (arXiv:2109.01903), section 2; the pull towards them is the prior of Huang et al., "LP++" (arXiv:2404.02285), section 3.
+Relations: ``gda-clip`` gives the same form in closed form.
+
+Shapes: S labelled pictures, K classes, D joint width.
+
+::
+
+    start[k] = scale * text[k]                                   # zeros where from_words is off
+    loss = mean(cross_entropy(image[s] @ weight.T + bias, label[s]) for s) + ridge / 2 * sum((weight - start) ** 2)
+    weight, bias = L-BFGS(loss), from (start, 0)
+
+The bias is not penalised. A large ridge gives the zero-shot classifier (or, from zeros, the class shares).
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from diptych.adapt.parts.shots import Shots
+from diptych.core.card import Card
+from diptych.towers.head import Head
+
+CARD = Card(
+    id="linear-probe",
+    name="Linear probe from the words",
+    family="adapt",
+    paper="Learning Transferable Visual Models From Natural Language Supervision, arXiv:2103.00020",
+    where="section 3.2 and appendix A.3",
+    needs=frozenset({"labels"}),
+    claim="a linear classifier on frozen rows; started at the words it does not fall below zero-shot with few labels",
+)
+GRID = {"ridge": (1e-5, 1e-4, 1e-3, 1e-2)}
+
+
+class Options(BaseModel):
+    """Settings of :func:`linear_probe`.
+
+    Args:
+        ridge: strength of the pull, with the loss as a mean.
+        from_words: start at and pull towards the zero-shot classifier; off: zeros.
+        steps: most iterations of L-BFGS.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    ridge: float = Field(default=1e-4, gt=0.0)
+    from_words: bool = True
+    steps: int = Field(default=200, ge=1)
+
+
+def linear_probe(shots: Shots, *, ridge: float = 1e-4, from_words: bool = True, steps: int = 200) -> Head:
+    """The head; see the module. Fitted in float64; deterministic."""
+    start_KD = shots.scale * shots.text_KD.double() if from_words else torch.zeros_like(shots.text_KD, dtype=torch.float64)
+    weight_KD, bias_K = fit(shots.image_SD.double(), shots.label_S, start_KD, ridge, steps)
+    return shots.linear(weight_KD.float(), bias_K.float(), made_by=f"linear-probe, ridge {ridge:g}")
+
+
+def fit(image_SD: Tensor, label_S: Tensor, start_KD: Tensor, ridge: float, steps: int) -> tuple[Tensor, Tensor]:
+    """Weight (K, D) and bias (K,) at the minimum of the module's loss."""
+    weight_KD = start_KD.clone().requires_grad_()
+    bias_K = torch.zeros(len(start_KD), dtype=start_KD.dtype, requires_grad=True)
+    solver = torch.optim.LBFGS(
+        [weight_KD, bias_K], max_iter=steps, history_size=20, tolerance_grad=1e-9, tolerance_change=1e-13, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        solver.zero_grad()
+        value = F.cross_entropy(image_SD @ weight_KD.T + bias_K, label_S) + ridge / 2 * (weight_KD - start_KD).square().sum()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        solver.step(loss)
+    return weight_KD.detach(), bias_K.detach()

@@ -1,0 +1,1 @@
+"""Methods that compute a head from rows in closed form, without training."""

@@ -1,0 +1,81 @@
+"""``diptych adapt``: a few labelled pictures make a better model for their classes, and what it kept is said."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from diptych.cli.inputs import options_of
+from diptych.cli.output import Output, output_folder, table
+from diptych.cli.verb import verb
+from diptych.core.errors import UsageError
+
+NAME = "adapt"
+
+
+@verb
+def command(
+    out: Output,
+    model: Annotated[str | None, typer.Argument(help="Model: a name, a folder, hf:… or open_clip:…", show_default=False)] = None,
+    data: Annotated[
+        str | None, typer.Argument(help="Labelled pictures: class folders, a table, or a set's name.", show_default=False)
+    ] = None,
+    method: Annotated[str, typer.Option("--method", help="A method of --list; auto compares the fast ones by cross-validation.")] = "auto",
+    shots: Annotated[int | None, typer.Option("--shots", min=1, help="Labelled pictures of each class; all of them by default.")] = None,
+    test: Annotated[str | None, typer.Option("--test", help="Measure on this instead of the data's own test split.")] = None,
+    settings: Annotated[list[str], typer.Option("--set", help="Option of the method, such as alpha=0.1; may repeat.")] = [],  # noqa: B006
+    folder: Annotated[Path, typer.Option("--out", help="Folder for the model, records.jsonl and report.html.")] = Path("runs/adapt"),
+    seed: Annotated[int, typer.Option("--seed", help="Seed of every draw.")] = 0,
+    listed: Annotated[bool, typer.Option("--list", help="Show the methods and stop.")] = False,
+) -> None:
+    """Adapt a model to labelled pictures; prints what it gained on test pictures and what it kept elsewhere."""
+    if listed:
+        rows = list_rows()
+        shown = [(row["method"], row["name"], ", ".join(row["needs"]), ", ".join(row["grid"]), row["paper"]) for row in rows]
+        out.result(rows, table("", ("method", "name", "needs", "chosen by cross-validation", "paper"), shown))
+        return
+    if model is None or data is None:
+        raise UsageError("adapt", "it needs a model and labelled pictures", "For example: diptych adapt mini photos/ --method auto")
+    from diptych import save
+    from diptych.recipes.adapt import adapt
+
+    folder = output_folder(folder, "runs/adapt-2")
+    found = adapt(
+        model,
+        data,
+        method=method,
+        options=options_of(settings, "alpha=0.1"),
+        shots=shots,
+        test=test,
+        seed=seed,
+        out=folder,
+        command=shlex.join(["diptych", *sys.argv[1:]]),
+        progress=out.log.is_terminal,
+        say=out.say,
+    )
+    save(found.model, folder / "model")
+    summary = found.summary(str(folder / "model"))
+    low, high = summary["gain_interval"]
+    lines = (
+        f"{summary['method']}: {100 * summary['gain']:+.1f} points top-1 on {found.gain.set} "
+        f"(95% interval {100 * low:+.1f} to {100 * high:+.1f}), "
+        f"from {summary['shots']:,} labelled pictures in {summary['seconds']:.1f} s",
+        f"kept elsewhere: {100 * summary['retention']:.1f}% of what the parent got right (unseen concepts, retrieval)",
+        f"model: {folder / 'model'}   report: {folder / 'report.html'}",
+    )
+    out.result(summary, *lines)
+
+
+def list_rows() -> list[dict[str, Any]]:
+    """One row a method: id, name, what it needs, which options are chosen, the paper."""
+    from diptych.engine.fewshot import methods
+
+    rows = []
+    for entry in methods():
+        module, card = entry.load(), entry.card
+        rows.append({"method": entry.id, "name": card.name, "needs": sorted(card.needs), "grid": sorted(module.GRID), "paper": card.paper})
+    return rows

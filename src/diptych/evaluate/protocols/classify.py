@@ -1,0 +1,61 @@
+"""Naming by the head that a model carries: what adaptation to labels gained, beside the same model's words.
+
+Paper: Radford et al., Learning Transferable Visual Models From Natural Language Supervision (arXiv:2103.00020), section 3.2 (a classifier
+on frozen rows against the zero-shot one).
+
+Runs where the model has a head for exactly the set's classes. A baseline without one names by words, as ``zero_shot`` does, so the paired
+gain is that of the head over its parent. Shapes: N pictures, K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diptych.core.card import Card
+from diptych.evaluate.metrics import classification
+from diptych.evaluate.outcome import About, Metric, Outcome, Question
+from diptych.evaluate.protocols.zero_shot import ABOUT as NAMING
+from diptych.evaluate.protocols.zero_shot import class_rows, parts
+
+CARD = Card(
+    id="classify",
+    name="Classification by the model's head",
+    family="protocol",
+    paper="Learning Transferable Visual Models From Natural Language Supervision (arXiv:2103.00020)",
+    where="section 3.2",
+    needs=frozenset({"labels", "a head for these classes"}),
+)
+ORDER = 2
+ASPECT = "Naming"
+SUITES = {"quick": (), "full": ()}
+ABOUT: dict[str, About] = {name: NAMING[name] for name in ("top1", "top5", "mean_per_class")}
+
+
+def applies(question: Question) -> bool:
+    """The model has a head for these classes, and some picture has a label."""
+    return question.head is not None and bool((question.table.label_N >= 0).any())
+
+
+def logits(question: Question, image_ND: Tensor) -> Tensor:
+    """Logits (N, K): the head's, else similarities with the words."""
+    if question.head is None:
+        return image_ND @ class_rows(question.classes, question.templates, question.encode_text).T
+    with torch.no_grad():
+        device = question.head.weight.device
+        return torch.cat([question.head(part.to(device)).float().cpu() for part in image_ND.split(1024)])
+
+
+def run(question: Question) -> Outcome:
+    """Top-1, top-5, mean per class, and top-1 of each part of the set, on the pictures that have a label; units as in ``zero_shot``."""
+    index_N = (question.table.label_N >= 0).nonzero()[:, 0]
+    table, count = question.table.take(index_N), len(question.classes)
+    rank_N = classification.label_ranks(logits(question, question.image_ND[index_N]), table.label_N)
+    top1_N = classification.top_k(rank_N, 1)
+    mean_C, class_C = classification.per_class(top1_N, table.label_N, count)
+    metrics = [Metric("top1", top1_N, table.group_N, classification.top_k_chance(1, count))]
+    if count > 5:
+        metrics.append(Metric("top5", classification.top_k(rank_N, 5), table.group_N, classification.top_k_chance(5, count)))
+    metrics.append(Metric("mean_per_class", mean_C, class_C, classification.top_k_chance(1, count), hits=False))
+    metrics += parts(top1_N, table, "top1", classification.top_k_chance(1, count))
+    return Outcome(CARD.id, tuple(metrics), index_N)
