@@ -1,6 +1,6 @@
 """What a model makes of things in general: drawings and names from the embedded corpus, against which an index's similarities are held.
 
-Computed once a model and kept in ``background-TABLE.safetensors`` and in the user's cache. Test sets take no part: the drawings are those
+Computed once a model and kept in ``background-VERSION-TABLE.safetensors`` and in the user's cache. Test sets take no part: the drawings are those
 of ``pictograms/validation`` (kept from training), the bank of rival pictures comes from ``pictograms/train``, the names are those of
 concepts that are not held out.
 
@@ -82,7 +82,7 @@ def cache() -> Path:
 
 def background(model: DualEncoder, folder: Path, table: str) -> Background:
     """The model's background, from the index's folder, else from the cache, else computed; then kept in both."""
-    path = folder / f"background-{table}.safetensors"
+    path = folder / f"background-{VERSION}-{table}.safetensors"
     if not path.is_file():
         kept_at = cache() / f"{VERSION}-{model.fingerprint()[:24]}.safetensors"
         found = read_tensors(kept_at) if kept_at.is_file() else {name: torch.from_numpy(value) for name, value in computed(model).items()}
