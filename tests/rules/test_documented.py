@@ -34,3 +34,9 @@ def test_the_page_of_methods_is_up_to_date():
     """When it is not: python scripts/methods_page.py."""
     script = runpy.run_path(str(ROOT / "scripts" / "methods_page.py"))
     assert (ROOT / "docs" / "methods.md").read_text(encoding="utf-8") == script["page"]()
+
+
+def test_the_page_of_protocols_is_up_to_date():
+    """When it is not: python scripts/protocols_page.py."""
+    script = runpy.run_path(str(ROOT / "scripts" / "protocols_page.py"))
+    assert script["PAGE"].read_text(encoding="utf-8") == script["page"]()
