@@ -21,16 +21,19 @@ import diptych
 from diptych.core.errors import UsageError
 from diptych.core.rng import generator
 from diptych.core.types import Sample
+from diptych.data.decode import decode
 from diptych.data.pictograms.bench_scenes import encode_mask
 from diptych.data.sets.find import find
 from diptych.evaluate import patches, suite
-from diptych.evaluate.material import table
+from diptych.evaluate.features import Features
+from diptych.evaluate.material import material, table
 from diptych.evaluate.metrics import localisation
 from diptych.evaluate.metrics.ordering import kendall, spearman
 from diptych.evaluate.protocols import anomaly, choice, counteranimal, ordering, perceptionclip, pointing, regions
 from diptych.evaluate.protocols import concept_association_bias as association
 from diptych.evaluate.report import figures
 from diptych.evaluate.run import evaluate
+from diptych.evaluate.view import View
 
 
 def normal(*shape: int, name: str = "x") -> torch.Tensor:
@@ -218,6 +221,13 @@ def test_regions_are_told_from_tokens_crops_and_the_whole():
     assert [sample.id for sample in world.cut] == ["0-0", "0-1"]
 
 
+def test_the_box_of_the_whole_picture_gives_the_row_of_a_model_that_pools_by_the_mean():
+    mini, data = diptych.load("mini"), material("pictobench/regions").take(torch.arange(3))
+    view = View(Features(mini, None), data, torch.arange(3), 0)
+    everything = [torch.tensor([[0.0, 0.0, 1.0, 1.0]], dtype=torch.float64)] * 3
+    assert torch.allclose(regions.pooled(view, view.samples(), everything), mini.encode_image(view.samples()), atol=1e-5)
+
+
 def test_a_box_that_names_its_neighbour_is_seen():
     token = torch.eye(4)[[1, 1, 1, 1]][None]
     asked, _ = question([halves()], torch.eye(4)[[1]], ROWS, THINGS, token_NPE=token, crops=torch.eye(4)[[0, 1]])
@@ -235,8 +245,6 @@ def test_without_tokens_boxes_are_cut_out_only():
 def test_what_is_cut_out_is_what_lies_in_the_box():
     sample = find("pictobench/regions").samples()[0]
     boxes = patches.boxes_of(sample)
-    from diptych.data.decode import decode
-
     whole = decode(sample.image)
     model = SimpleNamespace(config=SimpleNamespace(preprocess=SimpleNamespace(fill=(9, 9, 9))))
     for made, (left, top, right, bottom) in zip(regions.cut([sample], [boxes], model), (boxes * 64).round().int().tolist(), strict=True):

@@ -24,10 +24,11 @@ KNOWN = {
 }  # fmt: skip
 
 
-def backgrounds(split: str, copies: int, seed: int = 0) -> list[Sample]:
+def backgrounds(split: str, copies: int, seed: int = 0, exceptions: int = EXCEPTIONS) -> list[Sample]:
     """One thing on a green or a blue ground.
 
-    In a test split every picture is made on both grounds. In ``train`` each thing stands on its own ground in 19 pictures of 20.
+    In a test split every picture is made on both grounds. In ``train`` each thing stands on its own ground but for
+    one picture in ``exceptions`` (2: the ground says nothing about the class).
 
     ``meta``: ``background``, ``backgrounds`` (all there are), ``home`` (the ground of the class in training), ``group`` (``"common"`` on
     that ground, ``"counter"`` on the other), ``drawing`` (pictures of one drawing share it).
@@ -45,7 +46,7 @@ def backgrounds(split: str, copies: int, seed: int = 0) -> list[Sample]:
                 draw = stream(seed, "backgrounds", split, name, style, copy)
                 placed = thing(split, row, square_at(draw, whole(draw, 36, 52)))
                 number += 1
-                grounds = (home, other) if split != "train" else (other if number % EXCEPTIONS == 0 else home,)
+                grounds = (home, other) if split != "train" else (other if number % exceptions == 0 else home,)
                 for ground in grounds:
                     told = {"background": ground, "backgrounds": list(GROUNDS), "home": home, "drawing": row[1]}
                     told |= {"group": "common" if ground == home else "counter", "label": index, "concept": row[1]}
