@@ -1,7 +1,7 @@
 """What a model makes of things in general: drawings and names from the embedded corpus, against which an index's similarities are held.
 
-Computed once a model and kept in ``background-VERSION-TABLE.safetensors`` and in the user's cache. Test sets take no part: the drawings are those
-of ``pictograms/validation`` (kept from training), the bank of rival pictures comes from ``pictograms/train``, the names are those of
+Computed once a model and kept in ``background-VERSION-TABLE.safetensors`` and in the user's cache. Test sets take no part: the drawings are
+those of ``pictograms/validation`` (kept from training), the bank of rival pictures comes from ``pictograms/train``, the names are those of
 concepts that are not held out.
 
 Shapes: B background drawings, M names of the bank, V names in all, R rival pictures, D width.
