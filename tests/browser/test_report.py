@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import shutil
 from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -261,3 +264,23 @@ def test_numbers_in_heat_cells_have_contrast(browser, page_path, scheme):
     assert min(ratios) >= 4.5
     assert max(ratios) > 1.5 * min(ratios)
     page.context.close()
+
+
+def test_the_picture_that_the_docs_show(browser, tmp_path):
+    """The top of the page of the embedded model's own records. ``DIPTYCH_PICTURE=docs/report.webp`` writes the picture anew."""
+    (tmp_path / "mini").mkdir()
+    (tmp_path / "mini" / "records.jsonl").write_bytes((files("diptych.models.mini") / "records.jsonl").read_bytes())
+    page = opened(browser, "light")
+    page.set_viewport_size({"width": 1200, "height": 1300})
+    page.goto(build(tmp_path / "mini").as_uri())
+    taken = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    page.context.close()
+    colours = taken.getcolors(1 << 20) or []
+    assert len(colours) > 100
+    assert max(colours)[0] < 0.97 * taken.width * taken.height
+    shown = Path(__file__).parents[2] / "docs" / "report.webp"
+    if wanted := os.environ.get("DIPTYCH_PICTURE"):
+        taken.save(wanted, "WEBP", quality=85, method=6)
+    with Image.open(shown) as kept:
+        assert kept.size == taken.size
+    assert shown.stat().st_size < 150_000

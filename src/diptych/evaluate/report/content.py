@@ -58,22 +58,22 @@ class Content:
         """The main number of each protocol and set, by aspect."""
         found: dict[str, list[dict[str, Any]]] = {}
         for record in self.main:
-            found.setdefault(aspect(record.protocol), []).append(self.row(record))
+            found.setdefault(words.aspect(record.protocol), []).append(self.row(record))
         return [{"aspect": name, "rows": rows} for name, rows in found.items()]
 
     def aspects(self) -> list[dict[str, Any]]:
         """For each aspect its protocols, for each of these its sets with all numbers, groups and figures."""
         found: dict[str, list[dict[str, Any]]] = {}
         for protocol in dict.fromkeys(record.protocol for record in self.main):
-            found.setdefault(aspect(protocol), []).append(self._protocol(protocol))
+            found.setdefault(words.aspect(protocol), []).append(self._protocol(protocol))
         return [{"title": name, "id": f"aspect-{place}", "protocols": each} for place, (name, each) in enumerate(found.items())]
 
     def _protocol(self, protocol: str) -> dict[str, Any]:
         module = words.protocols().get(protocol)
-        told = {"name": protocol, "about": "", "paper": ""}
+        told = {"name": words.name(protocol), "about": "", "paper": ""}
         if module is not None:
             about = (inspect.getdoc(module) or "").partition("\n")[0]
-            told = {"name": module.CARD.name, "about": about.partition(": ")[2] or about, "paper": module.CARD.paper}
+            told |= {"about": about.partition(": ")[2] or about, "paper": module.CARD.paper}
         return told | {"sets": [self._set(protocol, main) for main in self.main if main.protocol == protocol]}
 
     def _set(self, protocol: str, main: Record) -> dict[str, Any]:
@@ -99,12 +99,6 @@ class Content:
         theirs = {(figure.kind, figure.title): figure for figure in beside}
         names = (self.model, section.get("baseline", "baseline"))
         return [drawing.draw(figure, names, theirs.get((figure.kind, figure.title))) for figure in given]
-
-
-def aspect(protocol: str) -> str:
-    """The heading under which a protocol stands."""
-    module = words.protocols().get(protocol)
-    return module.ASPECT if module is not None else words.capital(protocol.replace("_", " "))
 
 
 def mark(record: Record, top: float = 1.0, bottom: float = 0.0) -> svg.Markup:

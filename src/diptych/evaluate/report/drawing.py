@@ -13,7 +13,8 @@ from diptych.evaluate.report import svg, words
 from diptych.evaluate.report.figures import AnyFigure, Bars, Heat, Lines, Pictures, Row, Slope
 
 TABLE_ROWS = 40
-WIDEST = 11  # columns of a heat map whose numbers stand in the cells
+NARROW = 8  # columns of a heat map that fit beside another figure
+WIDEST = 11  # columns of a heat map in the usual size of type
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,4 +185,6 @@ def _heat(figure: Heat, both: Sequence[Heat], labels: Sequence[str]) -> Drawn:
             else ""
         )
         panels.append(Panel(name, rows=rows, head=one.columns, table=table, said=said))
-    return Drawn("heat", figure.title, figure.about, panels, more={"percent": percent, "crowded": crowded})
+    return Drawn(
+        "heat", figure.title, figure.about, panels, more={"percent": percent, "crowded": crowded, "wide": len(figure.columns) > NARROW}
+    )

@@ -74,6 +74,7 @@ def render(run: RunFolder) -> str:
     environment.filters |= {"title_of": words.title, "times": words.times_chance, "meaning": words.meaning, "shown": words.shown}
     environment.filters |= {"change": lambda record: words.change(record.value, record), "changes": words.changes}
     environment.filters |= {"chance": lambda record: words.value_of(record.chance, record), "direction": words.direction}
+    environment.filters["name_of"] = words.name
     environment.filters["marker"] = lambda style: svg.marker(style, 13, 5)
     environment.globals["placed"] = gallery.place
     content = _content(run)

@@ -93,7 +93,7 @@ def falls(main: Sequence[Record], records: Sequence[Record]) -> list[tuple[Recor
 
 
 def _comparable(reference: Record, record: Record) -> bool:
-    """The same metric, clearly lower, on a group of the set or on another set (one that is not said already to be no better than guessing)."""
+    """The same metric, clearly lower: on a group of the set, or on another set that is not said already to be no better than guessing."""
     name, part, kind = words.split(record.metric)
     same = (record.protocol, name, kind) == (reference.protocol, reference.metric, "")
     elsewhere = record.set == reference.set if part else words.standing(record) == "better"

@@ -31,11 +31,23 @@ def protocols() -> Mapping[str, ModuleType]:
     return {module.CARD.id: module for module in suite.modules()}
 
 
+def aspect(protocol: str) -> str:
+    """The heading under which a protocol stands."""
+    module = protocols().get(protocol)
+    return module.ASPECT if module is not None else capital(protocol.replace("_", " "))
+
+
+def name(protocol: str) -> str:
+    """What a protocol is called."""
+    module = protocols().get(protocol)
+    return module.CARD.name if module is not None else protocol
+
+
 def about(record: Record) -> About:
     """How the record's metric is read (its part or kind aside); its bare name where no protocol knows it."""
-    name = split(record.metric)[0]
+    metric = split(record.metric)[0]
     module = protocols().get(record.protocol)
-    return (module.ABOUT if module else {}).get(name, About(name.replace("_", " ")))
+    return (module.ABOUT if module else {}).get(metric, About(metric.replace("_", " ")))
 
 
 def title(record: Record) -> str:
@@ -130,7 +142,7 @@ def standing(record: Record) -> str:
     """Where the interval lies: ``"better"`` or ``"worse"`` than chance, or ``"at"`` it; ``""`` where there is no chance level."""
     low, high = record.interval
     sense = about(record).better
-    if record.chance is None or sense == "neither":
+    if record.chance is None or sense == "neither" or (sense == "lower" and record.chance == 0):  # a loss of nothing is no guess
         return ""
     above, below = ("better", "worse") if sense == "higher" else ("worse", "better")
     return above if low > record.chance else below if high < record.chance else "at"
@@ -182,11 +194,11 @@ def main_records(records: Sequence[Record]) -> list[Record]:
 
 
 def heads(records: Sequence[Record], limit: int = 4) -> list[Record]:
-    """The numbers for the top of the page: one of each protocol in turn, shares that guessing can be set beside."""
+    """The numbers for the top of the page: one of each aspect in turn, shares that guessing can be set beside."""
     found: dict[str, list[Record]] = {}
     for record in main_records(records):
-        if about(record).share and record.chance is not None:
-            found.setdefault(record.protocol, []).append(record)
+        if about(record).share and standing(record):
+            found.setdefault(aspect(record.protocol), []).append(record)
     turns = [rows[turn] for turn in range(limit) for rows in found.values() if turn < len(rows)]
     chosen = turns[:limit]
     return [record for rows in found.values() for record in rows if record in chosen]
