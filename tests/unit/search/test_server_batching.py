@@ -39,6 +39,8 @@ def closing():
     made = []
     yield lambda *given, **named: made.append(Batcher(*given, **named)) or made[-1]
     for batcher in made:
+        for work in batcher.works.values():
+            getattr(work, "open", threading.Event()).set()
         batcher.close()
 
 
