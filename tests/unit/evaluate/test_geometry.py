@@ -15,6 +15,7 @@ from diptych.evaluate.metrics import geometry, rank
 from diptych.evaluate.metrics.jackknife import grouped, student
 from diptych.evaluate.protocols import geometry as protocol
 from diptych.evaluate.protocols import rankme
+from diptych.evaluate.report import figures
 from diptych.evaluate.run import evaluate
 
 
@@ -176,7 +177,10 @@ def test_pairs_are_a_picture_and_its_first_caption(colour_model, colour_set):
     shown = protocol.section(protocol.run(question), None)["figures"]
     assert [sum(y for _, y in series["points"]) for series in shown[0]["series"]] == pytest.approx([1, 1], abs=1e-3)
     assert dict(map(tuple, shown[1]["series"][0]["points"]))[0.0] == 1
-    held = rankme.section(rankme.run(question), None)["figures"][0]["series"]
+    (spectrum,) = rankme.section(rankme.run(question), None)["figures"]
+    for figure in (*shown, spectrum):
+        figures.parse(figure)
+    held = spectrum["series"]
     assert [series["name"] for series in held] == ["pictures", "captions"]
     assert held[0]["points"][-1] == [3, 1.0]
     assert rankme.applies(question)

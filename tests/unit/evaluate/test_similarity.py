@@ -15,6 +15,7 @@ from diptych.evaluate.material import table
 from diptych.evaluate.metrics import cka
 from diptych.evaluate.outcome import Question
 from diptych.evaluate.protocols import robust_rep_similarity as protocol
+from diptych.evaluate.report import figures
 from diptych.evaluate.similarity import ROWS, image_layers, similarity, text_layers
 from diptych.evaluate.view import View
 from diptych.towers.dual import DualEncoder
@@ -169,11 +170,13 @@ def test_the_protocol(colour_set, colour_model):
     assert set(value) == set(protocol.ABOUT)
     assert all(-1 <= each.interval[0] <= each.value <= each.interval[1] <= 1 and each.n == 7 for each in value.values())
     assert [metric.given for metric in protocol.run(question).metrics] == list(value.values())
-    figures = protocol.section(outcome, None)["figures"]
-    assert [figure["kind"] for figure in figures] == ["heat", "lines", "heat"]
+    shown = protocol.section(outcome, None)["figures"]
+    for figure in shown:
+        figures.parse(figure)
+    assert [figure["kind"] for figure in shown] == ["heat", "lines", "heat"]
     names = ["embed", "block 1", "block 2", ROWS]
-    assert figures[0]["rows"] == figures[0]["columns"] == figures[2]["rows"] == names
-    clean = torch.tensor(figures[0]["values"])
+    assert shown[0]["rows"] == shown[0]["columns"] == shown[2]["rows"] == names
+    clean = torch.tensor(shown[0]["values"])
     mean = (clean[:3, :3].sum() - 3) / 6
     assert value["cross_layer_cka"].value == pytest.approx(mean.item(), abs=1e-4)
 

@@ -139,6 +139,7 @@ def section(outcome: Outcome, thumbs: Thumbs) -> dict[str, Any]:
             "rows": names,
             "columns": names,
             "values": _rounded(show["clean_AA"]),
+            "share": False,
         },
         {
             "kind": "lines",
@@ -148,12 +149,20 @@ def section(outcome: Outcome, thumbs: Thumbs) -> dict[str, Any]:
             ],
             "x": f"layer, from {names[0]} to {names[-1]}",
             "y": "debiased CKA",
+            "share": False,
         },
     ]
     if "both_AB" in show:
         title = "Layers of the image tower against those of the text tower, debiased CKA"
         figures.append(
-            {"kind": "heat", "title": title, "rows": names, "columns": list(show["text_layers"]), "values": _rounded(show["both_AB"])}
+            {
+                "kind": "heat",
+                "title": title,
+                "rows": names,
+                "columns": list(show["text_layers"]),
+                "values": _rounded(show["both_AB"]),
+                "share": False,
+            }
         )
     return {"figures": figures}
 
