@@ -92,7 +92,10 @@ def test_what_differs_is_said_and_what_may_not_is_not() -> None:
     assert made.standings[0].rank_interval == (1, 1)
     assert made.standings[0].average == pytest.approx(float(much_N.mean())), "the error is no part of the average"
     assert made.standings[0].milliseconds == 20
-    assert statement(made).startswith("Of 4 differences to base, 2 are better and 0 worse")
+    assert statement(made) == (
+        "Of 4 differences to base, 2 are better and 0 worse, all of these together with 95% confidence; 2 cannot be told from none. "
+        "much has the best average on 95% of the resamples or more."
+    )
     other = build(names, "much", rows, dict.fromkeys(names, (None, None)))
     assert [direction(other.rows[0], cell) for cell in other.rows[0].cells] == ["down", "", "down"]
 

@@ -43,10 +43,10 @@ def statement(made: Comparison) -> str:
     """What can be said of the differences, all of them at once."""
     clear = [(row, cell) for row in made.rows for cell in row.cells if direction(row, cell)]
     better = sum(direction(row, cell) == "up" for row, cell in clear)
-    told = (
-        f"Of {made.comparisons} differences to {made.reference}, {better} are better and {len(clear) - better} worse, "
-        "all of these together with 95% confidence; the others cannot be told from chance."
-    )
+    told = f"Of {made.comparisons} differences to {made.reference}, {better} are better and {len(clear) - better} worse"
+    told += ", all of these together with 95% confidence" if clear else ""
+    rest = made.comparisons - len(clear)
+    told += f"; {rest} cannot be told from none." if rest else "."
     best = [one for one in made.standings if one.rank_interval is not None and one.rank_interval[0] == 1]
     if len(best) == 1:
         return f"{told} {best[0].model} has the best average on 95% of the resamples or more."
