@@ -57,6 +57,7 @@ def rows() -> pa.Table:
         ("year > 2020", [0]),
         ("year <= 2020", [1]),
         ("caption contains 'CA'", [0]),
+        ("path contains 'cat.p'", [0]),
         ('path contains "it\'s"', [2]),
         (r"caption = 'don\'t'", [2]),
         ("label in ('dog', 'cow')", [1]),
