@@ -30,7 +30,23 @@ from diptych.cli.output import show_error
 from diptych.core.errors import DiptychError, UsageError
 
 ClickException: Any = typer.BadParameter.__mro__[2]  # typer carries its own copy of click from 0.26 on, so the base is read off it
-VERBS = (demo, train, adapt, evaluate, compare, inspect, classify, encode, convert, index, search, find_duplicates, serve, report, catalogue)
+VERBS = (
+    demo,
+    train,
+    adapt,
+    evaluate,
+    compare,
+    inspect,
+    classify,
+    encode,
+    convert,
+    index,
+    search,
+    find_duplicates,
+    serve,
+    report,
+    catalogue,
+)
 
 app = typer.Typer(
     name="diptych",
