@@ -3,7 +3,7 @@
     python benchmarks/serve.py --model vit-b-32 --kind text     # beside transformers' CLIPModel
     python benchmarks/serve.py --model vit-b-32 --kind image
     python benchmarks/serve.py --model mini --kind text         # beside a loop around mini itself: transformers has no such towers
-    python benchmarks/serve.py --model mini --latency           # what the server adds to one lone request
+    python benchmarks/serve.py --model mini --latency           # what batching adds to one lone text
 
 ViT-B/32 has drawn weights, written once as a Hugging Face folder that both sides read. The loop is what a first version looks like: one
 request after the other, tokenizer or image processor, forward, unit rows, JSON. Both sides run the same uvicorn, and their rows
@@ -210,39 +210,36 @@ def compare(name: str, kind: str, clients: int, requests: int, rounds: int) -> N
 
 
 def latency(name: str, turns: int) -> None:
-    """Medians of one lone request: the model's own call, the same through the batcher, and over HTTP."""
+    """Medians of one lone text: the model's own call, the same through the batcher, and the handing over alone."""
     from diptych import load
+    from diptych.search.batching import Batcher
     from diptych.search.serving.work import Service
 
     model = load(name)
-    service = Service(model)
-    rows: dict[str, list[float]] = {"model": [], "batcher": [], "http": []}
+    service, empty = Service(model), Batcher({"nothing": lambda items: items})
+    spent: dict[str, list[tuple[float, float]]] = {"model": [], "through the batcher": [], "handing over alone": []}
+
+    async def handed() -> None:
+        await asyncio.wrap_future(empty.submit("nothing", [0]))
 
     async def one() -> None:
-        with running("diptych", name) as (_, port):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            for turn in range(turns):
-                path, data, content = body("text", turn)
-                text = json.loads(data)["texts"]
-                start = time.perf_counter()
-                model.encode_text(text)
-                rows["model"].append(time.perf_counter() - start)
-                start = time.perf_counter()
-                await service.text_rows(text)
-                rows["batcher"].append(time.perf_counter() - start)
-                head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content}\r\nContent-Length: {len(data)}\r\n\r\n"
-                start = time.perf_counter()
-                writer.write(head.encode() + data)
-                lines = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
-                await reader.readexactly(next(int(line.split(":")[1]) for line in lines if line.startswith("content-length")))
-                rows["http"].append(time.perf_counter() - start)
-            writer.close()
+        for turn in range(turns):
+            text = json.loads(body("text", turn)[1])["texts"]
+            for kind in spent:
+                wall, busy = time.perf_counter(), time.process_time()
+                if kind == "model":
+                    model.encode_text(text)
+                else:
+                    await (service.text_rows(text) if kind == "through the batcher" else handed())
+                spent[kind].append((time.perf_counter() - wall, time.process_time() - busy))
 
     asyncio.run(one())
     service.close()
-    middle = {key: 1e3 * statistics.median(values[turns // 10 :]) for key, values in rows.items()}
-    print(f"{name}, one text at a time, medians of {turns}: " + ", ".join(f"{key} {value:.2f} ms" for key, value in middle.items()))
-    print(f"added by batching {middle['batcher'] - middle['model']:.2f} ms, by all of HTTP {middle['http'] - middle['model']:.2f} ms")
+    empty.close()
+    print(f"{name}, one text at a time, medians of {turns}")
+    for kind, pairs in spent.items():
+        wall, busy = (1e3 * statistics.median(values[turns // 10 :]) for values in zip(*pairs, strict=True))
+        print(f"{kind:20} {wall:7.2f} ms, {busy:7.2f} ms of processor time")
 
 
 def main() -> None:
