@@ -519,10 +519,16 @@ def test_a_class_that_borrows_the_ground_is_mended_by_conditioning():
     assert value(outcome, "perception_gain") == 1.0
 
 
-def test_conditioned_probabilities_sum_to_one():
-    logit = normal(5, 3, 2)
+def test_conditioned_probabilities_equal_their_loop_and_sum_to_one():
+    logit = 4 * normal(5, 3, 2)
     told = perceptionclip.conditioned(logit, perceptionclip.inferred(logit, 3.0))
     assert told.sum(1).tolist() == pytest.approx([1] * 5)
+    for n, f in enumerate(logit.tolist()):
+        context = [sum(math.exp(f[y][z] / 3.0) for y in range(3)) for z in range(2)]
+        assert perceptionclip.inferred(logit, 3.0)[n].tolist() == pytest.approx([one / sum(context) for one in context])
+        for y in range(3):
+            parts = [context[z] / sum(context) * math.exp(f[y][z]) / sum(math.exp(f[k][z]) for k in range(3)) for z in range(2)]
+            assert float(told[n, y]) == pytest.approx(sum(parts))
     far = perceptionclip.inferred(logit, 1e9)
     assert far.flatten().tolist() == pytest.approx([0.5] * 10, abs=1e-6)
 
