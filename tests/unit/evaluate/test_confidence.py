@@ -31,7 +31,7 @@ def test_confidence_and_proper_scores_agree_with_scikit_learn():
     assert sure[:, 0].numpy() == pytest.approx(p.max(1), abs=1e-12)
     assert sure[:, 1].tolist() == (p.argmax(1) == label.numpy()).astype(float).tolist()
     assert float(metric.nll(logits, label).mean()) == pytest.approx(log_loss(label.numpy(), p), abs=1e-12)
-    theirs = brier_score_loss(label.numpy(), p, labels=list(range(5)), scale_by_half=False)
+    theirs = brier_score_loss(label.numpy(), p, labels=list(range(5)), scale_by_half=False)  # type: ignore[arg-type]
     assert float(metric.brier(logits, label).mean()) == pytest.approx(theirs, abs=1e-12)
 
 
@@ -120,7 +120,7 @@ def test_the_temperature_is_scipys_minimum_and_the_one_that_drew_the_labels(warm
     logits, label = drawn(4000, 5, warmth=warmth)
     found = metric.temperature(logits, label)
     least = minimize_scalar(lambda t: float(metric.nll(logits / math.exp(t), label).mean()), bounds=(-4, 4), method="bounded")
-    assert math.log(found) == pytest.approx(least.x, abs=1e-4)
+    assert math.log(found) == pytest.approx(least.x, abs=1e-4)  # type: ignore[attr-defined]
     assert found == pytest.approx(warmth, rel=0.1)
     assert metric.temperature(logits.float() + 100, label) == pytest.approx(found, rel=1e-4)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,7 +135,8 @@ def test_neighbours_vote_as_in_scikit_learn(k, temperature):
     test, _ = clouds(40, 6, 5, 2.0, "test")
     cosine, at = neighbours.nearest(test, train, 30, block=7)
     vote = neighbours.votes(cosine, y[at], 5, k, temperature)
-    theirs = KNeighborsClassifier(k, metric="cosine", weights=lambda d: np.exp((1 - d) / temperature)).fit(train.numpy(), y.numpy())
+    weigh: Any = lambda d: np.exp((1 - d) / temperature)  # noqa: E731
+    theirs = KNeighborsClassifier(k, metric="cosine", weights=weigh).fit(train.numpy(), y.numpy())
     assert torch.allclose(vote / vote.sum(1, keepdim=True), torch.tensor(theirs.predict_proba(test.numpy())), atol=1e-5)
 
 

@@ -110,7 +110,7 @@ def test_the_probe_is_scikit_learns_on_train_and_validation_together():
 def test_nothing_is_chosen_by_the_test_pictures(module):
     """A test split whose labels are turned round would choose otherwise; what is chosen does not change."""
     data = world()
-    turned = replace(data, source=[replace(s, label=(s.label + 1) % 6) for s in data.source])
+    turned = replace(data, source=[replace(s, label=((s.label or 0) + 1) % 6) for s in data.source])
     one, two = module.run(ask(data)), module.run(ask(turned))
     for key in {"c", "k", "temperature", "told"} & set(one.show):
         assert one.show[key] == two.show[key]
@@ -279,7 +279,7 @@ def test_a_calibration_is_fitted_kept_and_used(tmp_path):
     names, p = found.predict(model, data.source)
     assert torch.allclose(p.sum(1), torch.ones(150).double())
     assert None not in names
-    assert sum(name == NAMES[s.label] for name, s in zip(names, data.source, strict=True)) > 75
+    assert sum(name == NAMES[s.label or 0] for name, s in zip(names, data.source, strict=True)) > 75
     strict = replace(found, thresholds=tuple([2.0] * 5 + [0.0]))
     assert set(strict.predict(model, data.source)[0]) == {NAMES[5]}
     assert set(replace(found, thresholds=(2.0,) * 6).predict(model, data.source)[0]) == {None}

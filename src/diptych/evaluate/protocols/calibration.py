@@ -124,7 +124,13 @@ def section(outcome: Outcome, thumbs: Thumbs) -> dict[str, Any]:
     if show["temperature"]:
         runs[f"with temperature {show['temperature']:.3g}"] = show["after"]
         about += f" The temperature was fitted on {show['held']} other pictures."
-    reliability = {"kind": "lines", "title": "Reliability", "about": about, "x": "confidence", "y": "share of right answers"}
+    reliability: dict[str, Any] = {
+        "kind": "lines",
+        "title": "Reliability",
+        "about": about,
+        "x": "confidence",
+        "y": "share of right answers",
+    }
     reliability |= {"diagonal": True, "share": True, "x_share": True}
     reliability["series"] = [{"name": name, "points": metric.bins(sure_N2)[:, :2].tolist()} for name, sure_N2 in runs.items()]
     risk_N = metric.risk_coverage(show["before"])
