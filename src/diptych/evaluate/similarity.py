@@ -164,10 +164,12 @@ def similarity(model_a: Any, model_b: Any, data: Any, *, limit: int = 256, seed:
     left, right = layers
     both = [gram_of(left), gram_of(right)]
     rows = both[0][ROWS], both[1][ROWS]
+    kernels = list(both[0].values()), list(both[1].values())
     return Similarity(
         tuple(left),
         tuple(right),
-        *(cka.of_grams(list(both[0].values()), list(both[1].values()), debiased=debiased) for debiased in (True, False)),
+        cka.of_grams(*kernels),
+        cka.of_grams(*kernels, debiased=False),
         grouped(lambda i: alike(*rows, i), len(samples), generator(seed, "similarity", "interval"), bounds=(-1.0, 1.0)),
     )
 
