@@ -23,6 +23,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "nearest-mean": [{"share": 0.3}, {"share": 1.0}],
     "gda-clip": [{"alpha": 0.1}, {"alpha": 2.0, "prior": "labels"}],
     "tip-adapter": [{"alpha": 1.5, "beta": 5.5}],
+    "linear-probe": [{"ridge": 0.03}, {"ridge": 0.03, "from_words": False}],
 }
 REFERENCE = Path(__file__).resolve().parents[1] / "reference"
 
@@ -46,7 +47,7 @@ def right(head: Any, asked: Any) -> float:
     return float((head(asked[0]).argmax(1) == asked[1]).double().mean())
 
 
-@pytest.mark.parametrize("identity", CLOSED)
+@pytest.mark.parametrize("identity", SETTINGS)
 def test_equals_its_reference(identity):
     shots, (asked, _) = world()
     shots = shots.take(torch.arange(3, 24))  # the first class has three pictures, the others six
@@ -61,6 +62,22 @@ def test_equals_its_reference(identity):
     for settings in SETTINGS[identity]:
         head = registry.find(identity, "adapt").function(shots, **settings)
         assert torch.allclose(head(asked[:5]).double(), torch.tensor(reference(*rows, **settings)).double(), atol=2e-5, rtol=1e-5)
+
+
+def test_the_adapter_equals_its_reference_and_training_lowers_the_loss():
+    shots, (asked, _) = world()
+    reference = runpy.run_path(str(REFERENCE / "clip_adapter.py"))
+    method = registry.find("clip-adapter", "adapt").function
+    losses = []
+    for epochs in (1, 200):
+        head = method(replace(shots, draw=generator(0, "same start")), ratio=0.4, epochs=epochs)
+        layers = {name: head.get_buffer(name).double().tolist() for name in ("down", "up")}
+        text = shots.text_KD.double().tolist()
+        twin = reference["logits"](text, shots.scale, asked[:5].double().tolist(), ratio=0.4, **layers)
+        assert torch.allclose(head(asked[:5]).double(), torch.tensor(twin).double(), atol=1e-5)
+        answers = reference["logits"](text, shots.scale, shots.image_SD.double().tolist(), ratio=0.4, **layers)
+        losses.append(reference["loss"](answers, shots.label_S.tolist()))
+    assert losses[1] < losses[0]
 
 
 @pytest.mark.parametrize("identity", IDS)
