@@ -24,6 +24,7 @@ from diptych.cli.serve import read_token
 from diptych.core.errors import DiptychError
 from diptych.search import server
 from diptych.search.serving import guard
+from diptych.search.serving import run as server_run
 from diptych.search.serving.limits import Limits
 from diptych.search.serving.run import bound, is_loopback
 
@@ -249,6 +250,13 @@ def test_a_body_that_does_not_come_is_given_up():
     with running(limits=Limits(body_seconds=0.3)) as there, socket.create_connection(("127.0.0.1", there.port), 20) as line:
         line.sendall(b"POST /embed/text HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{")
         assert line.recv(65536).startswith(b"HTTP/1.1 408")
+
+
+def test_a_head_that_drips_is_cut_off(monkeypatch):
+    monkeypatch.setattr(server_run, "HEAD_SECONDS", 0.3)
+    with running() as there, socket.create_connection(("127.0.0.1", there.port), 20) as line:
+        line.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+        assert line.recv(100) == b""
 
 
 def test_a_slow_answer_is_given_up_and_its_items_leave_the_queue():
