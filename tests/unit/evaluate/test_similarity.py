@@ -181,7 +181,7 @@ def test_the_protocol(colour_set, colour_model):
     assert value["cross_layer_cka"].value == pytest.approx(mean.item(), abs=1e-4)
 
 
-def test_the_attack_stays_in_its_ball_and_moves_the_rows_further_than_noise():
+def test_the_attack_stays_in_its_ball_and_moves_the_rows_further_than_noise(monkeypatch):
     model = model_of("tiny")
     clean = torch.rand(6, 3, *model.config.preprocess.size, generator=generator(2))
     found = protocol.attack(model, clean, generator(3), batch=4)
@@ -190,4 +190,8 @@ def test_the_attack_stays_in_its_ball_and_moves_the_rows_further_than_noise():
     sign = torch.randint(0, 2, clean.shape, generator=generator(4)) * 2 - 1
     rows = [model.encode_image(image) for image in (clean, found, (clean + protocol.RADIUS * sign).clamp(0, 1))]
     assert ((rows[0] * rows[1]).sum(1) < (rows[0] * rows[2]).sum(1)).all()
+    slope = torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", lambda *given: tuple(-one for one in slope(*given)))
+    wrong_way = model.encode_image(protocol.attack(model, clean, generator(3), batch=4))
+    assert float((rows[0] * rows[1]).sum()) < float((rows[0] * wrong_way).sum()) - 0.01
     assert all(weight.grad is None for weight in model.parameters())
