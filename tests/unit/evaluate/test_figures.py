@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from types import SimpleNamespace
 
 import pytest
 
+from diptych.evaluate import details
 from diptych.evaluate.report import drawing, figures, svg
 
 LINES = {"kind": "lines", "title": "t", "x": "x", "y": "y", "series": [{"name": "a", "points": [[0, 0.5], [1, 1.0]]}]}
@@ -153,3 +155,12 @@ def test_labels_keep_apart_and_inside():
     assert svg.apart([(10, "a"), (12, "b"), (50, "c")], 15, 0, 100) == [(10, "a"), (25, "b"), (50, "c")]
     assert svg.apart([(98, "b"), (97, "a")], 15, 0, 100) == [(85, "a"), (100, "b")]
     assert svg.apart([], 15, 0, 100) == []
+
+
+def test_a_section_that_cannot_be_made_is_told_and_what_is_not_finite_is_null():
+    def broken(outcome, thumbs):
+        raise ZeroDivisionError("nothing to divide\nby")
+
+    assert details._shown(SimpleNamespace(section=broken), None, None) == "ZeroDivisionError: nothing to divide"  # type: ignore[arg-type]
+    module = SimpleNamespace(section=lambda outcome, thumbs: {"figures": [math.nan, 1.5, (2, math.inf)]})
+    assert details._shown(module, None, None) == {"figures": [None, 1.5, [2, None]]}  # type: ignore[arg-type]

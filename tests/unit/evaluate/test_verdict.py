@@ -65,7 +65,7 @@ def test_gains_and_losses_are_counted_in_the_right_sense(monkeypatch):
     rows += [record("top5", 0.7), record("top5.gain", -0.2, 0.0), record("mean_per_class"), record("mean_per_class.gain", 0.01, 0.0)]
     sentence = say(*rows, baseline="old")[2]
     assert "against its baseline old, Top-1 on s differs by +10.0 points (95% interval +5.0 to +15.0) and 93.0% of what" in sentence
-    assert "of 3 paired differences 1 are clearly better and 1 clearly worse, most of all Top-5 on s (−20.0 points)" in sentence
+    assert "of 3 paired differences 1 are clearly better and 1 clearly worse, the worst Top-5 on s (−20.0 points)" in sentence
     assert "which may be chance" in say(record(), record("top1.gain", 0.01, 0.0))[2]
     assert "against its baseline," in say(record(), record("top1.gain", 0.01, 0.0))[2]
 

@@ -141,7 +141,7 @@ def against(main: Sequence[Record], records: Sequence[Record], baseline: str, ot
     if len(gains) > 1:
         said += f"; of {len(gains)} paired differences {len(up)} are clearly better and {len(down)} clearly worse"
         worst = min((gain for gain in down if words.about(gain).share), key=lambda gain: -abs(gain.value), default=None)
-        said += f", most of all {words.title(worst)} on {worst.set} ({words.change(worst.value, worst)} points)" if worst else ""
+        said += f", the worst {words.title(worst)} on {worst.set} ({words.change(worst.value, worst)} points)" if worst else ""
     return said
 
 
