@@ -149,11 +149,12 @@ def test_work_that_gives_too_few_answers_is_an_error(closing):
 
 def test_cancelled_items_are_not_worked_on(closing):
     batcher, work, _ = held(closing)
-    gone, kept = batcher.submit("a", [1, 2]), batcher.submit("a", [3])
+    gone, kept, later, last = [batcher.submit("a", items) for items in ([1, 2], [3], [4], [5])]
     assert gone.cancel()
+    assert later.cancel()
     work.open.set()
-    assert kept.result(10) == [(3, "a")]
-    assert work.batches == [["first"], [3]]
+    assert [kept.result(10), last.result(10)] == [[(3, "a")], [(5, "a")]]
+    assert work.batches == [["first"], [3, 5]]
 
 
 def test_closing_answers_what_was_accepted(closing):
