@@ -74,6 +74,7 @@ def test_a_test_set_is_sealed_and_in_styles_never_trained_on(name):
     assert found.companions == {"train": train.name}
     assert {sample.meta["style"] for sample in samples} <= STYLES
     assert [sample.id for sample in samples] == sorted({sample.id for sample in samples})
+    assert len({sample.image for sample in samples}) == len(samples)
     with pytest.raises(SealedError):
         seal.check(samples, sealed=found.sealed)
     assert all(pixels(sample).shape == (64, 64, 3) for sample in samples[:5])
