@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from diptych.core.types import Record
 from diptych.evaluate import details, resamples, suite
 from diptych.evaluate.features import Features
 from diptych.evaluate.journal import Journal
-from diptych.evaluate.material import Material, Table, hash_of, table
+from diptych.evaluate.material import Material, Table, hash_of, material, table
 from diptych.evaluate.metrics import bootstrap
 from diptych.evaluate.outcome import Metric, Outcome, Question
 from diptych.evaluate.protocols.zero_shot import DEFAULT_TEMPLATES
@@ -81,8 +81,9 @@ def measured(
     ]
     speed: dict[str, Any] = {}
     version = version_of(data, questions[0], subjects[0].model)
+    companions = hash_of(f"{role}|{material(data.companions[role]).fingerprint}" for role in sorted(data.companions))
     for module in chosen(questions[0], wanted, data.name, plan.suite, strict=plan.strict):
-        told = [data.fingerprint, version, module.CARD.id, inspect.getsource(module), str(plan.seed), str(plan.draws)]
+        told = [data.fingerprint, version, module.CARD.id, sources(), companions, str(plan.seed), str(plan.draws)]
         key = journal.key([*told, *(template for question in questions for template in question.templates)])
         records = journal.find(key)
         if records is not None:
@@ -116,6 +117,12 @@ def attempt(module: ModuleType, questions: Sequence[Question]) -> list[Outcome] 
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or "no message"
         return DiptychError(f"unexpected {type(error).__name__}", reason, "Run this protocol alone with --debug to see the traceback")
+
+
+@functools.cache
+def sources() -> str:
+    """A hash of the package's evaluation code: what was measured by other code is measured anew."""
+    return hash_of(path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.rglob("*.py")))
 
 
 def version_of(data: Material, question: Question, model: Any) -> str:

@@ -45,7 +45,6 @@ def only(monkeypatch):
 
     def set_to(*modules):
         monkeypatch.setattr(suite, "modules", lambda: list(modules))
-        monkeypatch.setattr(measure.inspect, "getsource", lambda module: module.CARD.id)
 
     return set_to
 
@@ -265,3 +264,16 @@ def test_pictures_of_a_class_folder_are_units_of_their_own(tmp_path, colour_set,
     assert (record.metric, record.n) == ("top1", 21)
     [record, *_] = evaluate(colour_model(), colour_set, cache=False)
     assert (record.metric, record.n) == ("top1", 7)
+
+
+def test_another_training_split_or_other_code_is_measured_anew(colour_model, colour_set, tmp_path, monkeypatch):
+    def said_of(data):
+        said: list[str] = []
+        evaluate(colour_model(), data, cache=False, out=tmp_path, protocols=["zero_shot"], say=said.append)
+        return "done before" in said[0]
+
+    part = colour_set.take(torch.arange(9, 21))
+    trained = [replace(part, companions={"train": colour_set.take(torch.arange(count))}) for count in (8, 9)]
+    assert [said_of(trained[0]), said_of(trained[0]), said_of(trained[1])] == [False, True, False]
+    monkeypatch.setattr(measure, "sources", lambda: "other code")
+    assert not said_of(trained[1])
