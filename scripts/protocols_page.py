@@ -22,9 +22,8 @@ def row(module: ModuleType) -> str:
     sets = list(dict.fromkeys(name for names in module.SUITES.values() for name in names))
     shown = [f"`{name}`" for name in sets[:4]] + ([f"{len(sets) - 4} more"] if len(sets) > 4 else [])
     where = f"{', '.join(module.SUITES)}: {', '.join(shown) or 'your data'}"
-    metrics = "; ".join(
-        f"`{name}` {MARKS[about.better]} {about.title}" + (f" ({about.meaning})" if about.meaning else "") for name, about in module.ABOUT.items()
-    )
+    told = {name: f"{about.title} ({about.meaning})" if about.meaning else about.title for name, about in module.ABOUT.items()}
+    metrics = "; ".join(f"`{name}` {MARKS[module.ABOUT[name].better]} {text}" for name, text in told.items())
     return f"| `{module.CARD.id}` {module.CARD.name} | {where} | {metrics} | {module.CARD.paper}, {module.CARD.where} |"
 
 

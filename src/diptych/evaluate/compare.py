@@ -129,8 +129,8 @@ def compare(
         DiptychError: a model cannot be loaded, or no number is common to all.
     """
     names = [str(model) if isinstance(model, (str, Path)) else model.config.name for model in models]
-    reference = names[0] if reference is None and names else str(reference)
-    _check(names, reference)
+    chosen = reference if reference is not None else next(iter(names), "")
+    _check(names, chosen)
     _check_loading(models)
     out, left_out, asked = Path(out), list[str](), list[tuple[str, str, str]]()
     folders = {name: out / "models" / _slug(name) for name in names}
@@ -148,7 +148,7 @@ def compare(
     table, missing = _paired(names, folders, list(dict.fromkeys(key[:2] for key in asked)))
     if not table:
         raise DiptychError("compare", "no number was measured on the same examples by all models", f"Look at the reports in {out}/models")
-    made = build(names, reference, table, {name: _cost(folder) for name, folder in folders.items()}, (*left_out, *missing), command)
+    made = build(names, chosen, table, {name: _cost(folder) for name, folder in folders.items()}, (*left_out, *missing), command)
     _write(made, out)
     return made
 

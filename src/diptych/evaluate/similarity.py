@@ -32,12 +32,15 @@ def watched(blocks: nn.ModuleList, seen: dict[str, list[Tensor]], weigh: Callabl
     def keep(name: str, x_BTD: Tensor) -> None:
         seen.setdefault(name, []).append(weigh(x_BTD).float().cpu())
 
+    def after(name: str) -> Callable[..., None]:
+        return lambda module, given, made: keep(name, made)
+
     handles = []
     try:
         for index, block in enumerate(blocks):
             if index == 0:
                 handles.append(block.register_forward_pre_hook(lambda module, given: keep("embed", given[0])))
-            handles.append(block.register_forward_hook(lambda module, given, made, name=f"block {index + 1}": keep(name, made)))
+            handles.append(block.register_forward_hook(after(f"block {index + 1}")))
         yield
     finally:
         for handle in handles:
