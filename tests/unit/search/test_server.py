@@ -183,6 +183,7 @@ WRONG = {
     "a query of refusals": ("POST", "/search", b'{"words": [{"text": "a", "weight": -1}]}', JSON, 422),
     "k of 0": ("POST", "/search", b'{"words": [{"text": "a"}], "k": 0}', JSON, 422),
     "k as text": ("POST", "/search", b'{"words": [{"text": "a"}], "k": "5"}', JSON, 422),
+    "a filter over where pictures lie": ("POST", "/search", b'{"words": [{"text": "a"}], "where": "path contains \\"home\\""}', JSON, 422),
     "a filter over no column": ("POST", "/search", b'{"words": [{"text": "a"}], "where": "x = 1"}', JSON, 422),
     "an id that is a path": ("POST", "/search", b'{"like": [{"id": "../../../etc/passwd"}]}', JSON, 422),
     "an id that nothing has": ("POST", "/search", b'{"like": [{"id": "0123456789abcdef"}]}', JSON, 404),

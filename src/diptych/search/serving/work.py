@@ -27,6 +27,7 @@ from diptych.search.query import Answer, Query
 from diptych.search.serving.errors import Refused
 from diptych.search.serving.forms import Asked, Classify, Feedback, Search, picture
 from diptych.search.serving.limits import Limits
+from diptych.search.where import Filter
 from diptych.towers.classifier import Classifier
 from diptych.towers.dual import DualEncoder
 from diptych.towers.encode import lengths
@@ -34,6 +35,7 @@ from diptych.towers.encode import lengths
 T = TypeVar("T")
 LOG = logging.getLogger("diptych.serve")
 DECODERS, SEARCHERS, CLASSIFIERS = 2, 4, 32
+PRIVATE = {"path", "source"}  # columns that say where pictures lie
 
 
 class Shared:
@@ -135,7 +137,9 @@ class Service:
         return found
 
     async def search(self, form: Search) -> Answer:
-        """What the index answers."""
+        """What the index answers. Raises :class:`Refused` for a filter over where pictures lie, which stays with the server."""
+        if form.where is not None and (private := PRIVATE & Filter(form.where).names):
+            raise Refused(422, f"where: {form.where}", f"the server does not filter by {min(private)}", "Filter by another column")
         index, query, rows_PD = await self._encoded(form)
         return await self.searching.run(index.search, query, form.k, form.where, form.diverse, form.group_duplicates, rows_PD)
 
