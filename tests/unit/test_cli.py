@@ -180,8 +180,8 @@ def test_errors_become_lines():
 
 
 def test_unknown_attributes_of_the_package_are_attribute_errors():
-    with pytest.raises(AttributeError, match="adapt"):
-        _ = diptych.adapt
+    with pytest.raises(AttributeError, match="merge"):
+        _ = diptych.merge
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from diptych.core import registry
 from diptych.core.errors import DiptychError, UsageError
 from diptych.core.rng import generator
 from diptych.core.types import Record
+from diptych.data.sets.base import EvalSet
+from diptych.data.sources.base import Dataset, stat_line
 from diptych.evaluate import details, resamples, suite
 from diptych.evaluate.features import Features
 from diptych.evaluate.journal import Journal
@@ -81,7 +83,7 @@ def measured(
     ]
     speed: dict[str, Any] = {}
     version = version_of(data, questions[0], subjects[0].model)
-    companions = hash_of(f"{role}|{material(data.companions[role]).fingerprint}" for role in sorted(data.companions))
+    companions = hash_of(f"{role}|{_content(data.companions[role])}" for role in sorted(data.companions))
     for module in chosen(questions[0], wanted, data.name, plan.suite, strict=plan.strict):
         told = [data.fingerprint, version, module.CARD.id, sources(), companions, str(plan.seed), str(plan.draws)]
         key = journal.key([*told, *(template for question in questions for template in question.templates)])
@@ -117,6 +119,13 @@ def attempt(module: ModuleType, questions: Sequence[Question]) -> list[Outcome] 
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or "no message"
         return DiptychError(f"unexpected {type(error).__name__}", reason, "Run this protocol alone with --debug to see the traceback")
+
+
+def _content(companion: Any) -> str:
+    """What changes when a companion does: of a file (a list of captions, say) its size and time, of samples their fingerprint."""
+    if isinstance(companion, (str, Path)) and Path(companion).is_file():
+        return stat_line(Path(companion), str(companion))
+    return material(companion).fingerprint if isinstance(companion, (str, Path, Material, EvalSet, Dataset)) else repr(companion)
 
 
 @functools.cache

@@ -41,7 +41,6 @@ def test_a_head_of_other_classes_does_not_answer(data, tmp_path):
     other = model.with_head(constant(model, tuple(reversed(data.classes)), 3))
     with pytest.raises(UsageError, match="it needs a head for these classes and labels"):
         evaluate(other, data, protocols=["classify"], cache=tmp_path)
-    assert "classify" not in {r.protocol for r in evaluate(other, data, suite="quick", cache=tmp_path)}
 
 
 def test_rows_are_encoded_once_for_a_model_with_and_without_a_head(data, tmp_path):
