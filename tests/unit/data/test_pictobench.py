@@ -26,11 +26,8 @@ NAMES = ("attributes", "relations", "counting", "regions", "ordering", "anomaly"
 STYLES = {"twemoji", "emojione", "emojione-monotone"}
 
 
-def test_samples(name: str) -> list[Sample]:
+def samples_of(name: str) -> list[Sample]:
     return list(find(f"pictobench/{name}").samples())
-
-
-test_samples.__test__ = False  # type: ignore[attr-defined]
 
 
 def pixels(sample: Sample) -> np.ndarray:
@@ -83,7 +80,7 @@ def test_a_test_set_is_sealed_and_in_styles_never_trained_on(name):
 def test_training_drawings_are_others():
     train = bench_traps.backgrounds("train", 1)
     assert not {sample.meta["style"] for sample in train} & STYLES
-    seal.check(train, test_samples("background"), sealed=False)
+    seal.check(train, samples_of("background"), sealed=False)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +106,7 @@ def test_a_seed_gives_the_same_samples_and_another_others(make):
 def test_words_alone_give_no_more_than_chance(name, chance):
     """The best that anyone can do who sees the captions and not the picture: the commonest answer to each question."""
     answers: dict[tuple, collections.Counter[int]] = {}
-    samples = [sample for sample in test_samples(name) if sample.meta.get("group") != "known"]
+    samples = [sample for sample in samples_of(name) if sample.meta.get("group") != "known"]
     for sample in samples:
         question = (sample.meta["group"] if name == "association" else "", tuple(sample.meta["choices"]))
         answers.setdefault(question, collections.Counter())[sample.meta["answer"]] += 1
@@ -119,14 +116,14 @@ def test_words_alone_give_no_more_than_chance(name, chance):
 
 
 def test_the_others_colour_cannot_be_guessed_from_the_question():
-    samples = [sample for sample in test_samples("association") if sample.meta["group"] == "free"]
+    samples = [sample for sample in samples_of("association") if sample.meta["group"] == "free"]
     told = collections.Counter((sample.meta["asked"], sample.meta["other"]) for sample in samples)
     assert set(told.values()) == {1}
     assert len(told) == 18 * 6
 
 
 def test_attributes_are_the_colours_in_the_boxes_and_exchanged_within_a_pair():
-    for pair in by_pair(test_samples("attributes")).values():
+    for pair in by_pair(samples_of("attributes")).values():
         seen = []
         for sample in pair:
             told = [colour_seen(crop(sample, i)) for i in (0, 1)]
@@ -156,7 +153,7 @@ def stands(a: list[int], phrase: str, b: list[int]) -> bool:
 
 
 def test_relations_hold_between_boxes_and_their_converse_does_not():
-    samples = test_samples("relations")
+    samples = samples_of("relations")
     phrases = "to the left of|to the right of|above|below|bigger than|smaller than"
     for sample in samples:
         place = dict(zip(sample.meta["regions"], boxes(sample), strict=True))
@@ -177,7 +174,7 @@ def test_relations_hold_between_boxes_and_their_converse_does_not():
 
 
 def test_counts_are_of_things_in_separate_cells():
-    for sample in test_samples("counting"):
+    for sample in samples_of("counting"):
         answer, regions = sample.meta["answer"], sample.meta["regions"]
         cells = {((box[0] + box[2]) // 2 // 21, (box[1] + box[3]) // 2 // 21) for box in boxes(sample)}
         assert len(cells) == len(regions) == 6
@@ -190,7 +187,7 @@ def test_counts_are_of_things_in_separate_cells():
 
 
 def test_masks_fill_the_boxes_and_nothing_lies_outside_them():
-    samples = test_samples("regions")
+    samples = samples_of("regions")
     for sample in samples:
         masks = [decode_mask(told) for told in sample.meta["masks"]]
         assert (np.sum(masks, axis=0) <= 1).all()
@@ -217,7 +214,7 @@ def test_run_lengths_are_those_of_coco():
 
 
 def test_levels_are_numbers_of_things_and_sides_of_boxes():
-    for members in by_pair(test_samples("ordering"), "list").values():
+    for members in by_pair(samples_of("ordering"), "list").values():
         kinds = {sample.meta["group"] for sample in members}
         assert len(kinds) == 1
         for sample in members:
@@ -228,7 +225,7 @@ def test_levels_are_numbers_of_things_and_sides_of_boxes():
 
 
 def test_damage_is_exactly_what_differs_within_a_pair():
-    samples = test_samples("anomaly")
+    samples = samples_of("anomaly")
     for whole, damaged in by_pair(samples).values():
         assert (whole.meta["damaged"], damaged.meta["damaged"]) == (False, True)
         differs = (pixels(whole) != pixels(damaged)).any(-1)
@@ -242,7 +239,7 @@ def test_damage_is_exactly_what_differs_within_a_pair():
 
 
 def test_every_picture_stands_on_both_grounds_and_in_training_on_its_own():
-    samples, classes = test_samples("background"), find("pictobench/background").classes
+    samples, classes = samples_of("background"), find("pictobench/background").classes
     cells = collections.Counter((sample.label, sample.meta["background"]) for sample in samples)
     assert len(cells) == 24
     assert len(set(cells.values())) == 1
@@ -262,7 +259,7 @@ def test_every_picture_stands_on_both_grounds_and_in_training_on_its_own():
 
 
 def test_colours_asked_for_are_in_the_boxes():
-    for sample in test_samples("association"):
+    for sample in samples_of("association"):
         told = [colour_seen(crop(sample, i)) for i in range(len(sample.meta["boxes"]))]
         assert told == sample.meta["colours"]
         choices, answer, other = (sample.meta[key] for key in ("choices", "answer", "other"))

@@ -19,8 +19,8 @@ def test_a_shared_picture_is_found_under_another_name():
 
 
 def test_apart_is_allowed():
-    seal.check(of(b"one", b"two"), of(b"three", prefix="t"))
-    seal.check(of(b"one"))
+    assert seal.check(of(b"one", b"two"), of(b"three", prefix="t")) is None
+    assert seal.check(of(b"one")) is None
 
 
 def test_a_file_and_bytes_of_one_content_are_one_picture(tmp_path):
