@@ -112,3 +112,9 @@ def test_the_head_answers_for_its_own_classes_only(model):
     assert headed.classifier(NAMES, templates=["{}"]).rows_KD is not None
     with pytest.raises(DiptychError, match="need a list of at least one name"):
         model.classifier()
+
+
+def test_other_formats_refuse_a_head_rather_than_lose_it(model, tmp_path):
+    with pytest.raises(DiptychError, match="open_clip has no place for its head \\(3 classes\\)"):
+        diptych.save(model.with_head(linear(model.embed_dim)), tmp_path / "other", format="open_clip")
+    assert not (tmp_path / "other").exists()

@@ -83,6 +83,9 @@ def save(model: DualEncoder, folder: str | Path, format: Format = "native", **op
     """
     if format not in SAVERS:
         raise UsageError(f"format {format!r}", "no format of that name", nearest(format, SAVERS))
+    if model.head is not None and format != "native":
+        why = f"{format} has no place for its head ({len(model.head.classes)} classes)"
+        raise DiptychError(f"saving {model.config.name!r}", why, "Save it as native, or without the head: model.with_head(None)")
     return getattr(_module(format), SAVERS[format])(model, folder, **options)
 
 
