@@ -18,7 +18,7 @@ from diptych.core.rng import generator
 from diptych.engine.fewshot import fitted, methods
 from diptych.evaluate.features import Features, default_folder
 from diptych.evaluate.material import table
-from diptych.recipes.adapt import _shots, _splits
+from diptych.recipes.adapt import shots_of, splits
 from diptych.towers.formats.load import load
 
 
@@ -46,10 +46,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     asked = parser.parse_args()
     features = Features(load(asked.model), default_folder())
-    labelled, tested = _splits(asked.data, None, 0)
+    labelled, tested = splits(asked.data, None, 0)
     image_ND, label_N = features.images(tested.source, tested.fingerprint), table(tested.source).label_N
     for count in asked.shots:
-        drawn = [_shots(features, labelled, tested, count, seed)[0] for seed in range(asked.seeds)]
+        drawn = [shots_of(features, labelled, tested, count, seed) for seed in range(asked.seeds)]
         words_RN = torch.stack([hits(shots.zero_shot(), image_ND, label_N) for shots in drawn])
         for entry in methods():
             made = [fitted(entry.id, shots, {}) for shots in drawn]

@@ -114,8 +114,8 @@ def adapt(
         model = load(str(model))
     folder = None if cache is False else default_folder() if cache is None else Path(cache)
     features = Features(model, folder, progress=progress)
-    labelled, tested = _splits(data, test, seed)
-    given, used = _shots(features, labelled, tested, shots, seed)
+    labelled, tested = splits(data, test, seed)
+    given = shots_of(features, labelled, tested, shots, seed)
     head, compared, seconds = fitted(method, given, options or {})
     for choice in compared:
         say(_told(choice))
@@ -126,7 +126,7 @@ def adapt(
     for name in KEPT:
         records += evaluate(headed, name, **common)
     gain = next(record for record in records if (record.protocol, record.metric) == ("classify", "top1.gain"))
-    return Adapted(headed, compared[0], tuple(compared), gain, tuple(records), seconds, used)
+    return Adapted(headed, compared[0], tuple(compared), gain, tuple(records), seconds, len(given.label_S))
 
 
 def _told(choice: Choice) -> str:
@@ -138,7 +138,7 @@ def _told(choice: Choice) -> str:
     return f"{choice.method}: {right:.1f}% of the held-out labelled pictures, words alone {words:.1f}% ({settings or 'no options'})"
 
 
-def _splits(data: Any, test: Any, seed: int) -> tuple[Material, Material]:
+def splits(data: Any, test: Any, seed: int) -> tuple[Material, Material]:
     """What is fitted on, and what is measured on."""
     given = material(data)
     if not given.classes:
@@ -176,7 +176,7 @@ def _held_out(given: Material, seed: int) -> tuple[Material, Material]:
     return given.take(rest.nonzero()[:, 0]), replace(given.take(test_T), name=f"{given.name} (held out)", protocols=())
 
 
-def _shots(features: Features, labelled: Material, tested: Material, count: int | None, seed: int) -> tuple[Shots, int]:
+def shots_of(features: Features, labelled: Material, tested: Material, count: int | None, seed: int) -> Shots:
     """The labelled rows: all, or ``count`` of each class."""
     label_N = table(labelled.source).label_N
     chosen = (label_N >= 0).nonzero()[:, 0]
@@ -194,8 +194,7 @@ def _shots(features: Features, labelled: Material, tested: Material, count: int 
     templates = tested.templates or tuple(getattr(features.model, "templates", ())) or DEFAULT_TEMPLATES
     text_KD = class_rows(labelled.classes, templates, features.texts)
     draw = generator(seed, "adapt", labelled.name)
-    shots = Shots(image_SD[readable_S].clone(), label_N[chosen][readable_S], text_KD, tuple(labelled.classes), _scale(features.model), draw)
-    return shots, int(readable_S.sum())
+    return Shots(image_SD[readable_S].clone(), label_N[chosen][readable_S], text_KD, tuple(labelled.classes), _scale(features.model), draw)
 
 
 def _scale(model: Any) -> float:

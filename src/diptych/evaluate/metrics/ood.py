@@ -15,6 +15,8 @@ import math
 import torch
 from torch import Tensor
 
+from diptych.evaluate.metrics.localisation import weighted_auroc
+
 SCORES = {
     "msp": "Largest probability",
     "mcm": "MCM",
@@ -50,14 +52,7 @@ def scores(similarity_NK: Tensor, scale: float, temperature: float = 1.0) -> dic
 def auroc(found_N2: Tensor) -> float:
     """The chance that a known picture scores higher than an unknown one, ties counting half; NaN where one kind is missing."""
     score_N, unknown_N = found_N2.unbind(1)
-    unknown = float(unknown_N.sum())
-    known = len(unknown_N) - unknown
-    if not known or not unknown:
-        return math.nan
-    _, run_N, size_R = score_N.unique(return_inverse=True, return_counts=True)
-    rank_R = size_R.cumsum(0) - (size_R - 1) / 2  # mean rank of equal scores
-    ranks = float((rank_R.double()[run_N] * (1 - unknown_N)).sum())
-    return (ranks - known * (known + 1) / 2) / (known * unknown)
+    return weighted_auroc(torch.stack([score_N, 1 - unknown_N, unknown_N], 1))
 
 
 def fpr(found_N2: Tensor, kept: float = 0.95) -> float:
