@@ -1,10 +1,11 @@
 """What a method that works on rows is given: the few labelled pictures and the words of the classes, encoded.
 
-Shapes: S labelled pictures, K classes, D joint width.
+Shapes: S labelled pictures, U pictures without labels, K classes, D joint width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,6 +27,10 @@ class Shots:
         classes: K names.
         scale: what similarities are multiplied with to be logits.
         draw: random numbers of this run.
+        free_UD: unit rows of pictures whose labels are not known; (0, D) where none were given.
+        captions: captions of each labelled picture; () where the data has none.
+        templates: the prompts with ``{}`` that ``text_KD`` was made with.
+        encode: further texts to unit rows (N, D) float32; None where no text tower is at hand.
     """
 
     image_SD: Tensor
@@ -34,15 +39,19 @@ class Shots:
     classes: tuple[str, ...]
     scale: float
     draw: Generator
+    free_UD: Tensor | None = None
+    captions: tuple[tuple[str, ...], ...] = ()
+    templates: tuple[str, ...] = ("{}",)
+    encode: Callable[[Sequence[str]], Tensor] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.classes)
         if count < 2:
-            raise UsageError("adapt", f"{count} class{'' if count == 1 else 'es'}", "Give labelled pictures of at least two classes")
+            raise UsageError("adapt", f"{count} class{'' if count == 1 else 'es'}", "Give data of at least two classes")
         if len(set(self.classes)) < count:
             twice = next(name for name in self.classes if self.classes.count(name) > 1)
             raise UsageError(f"class {twice!r}", "two classes have this name", "Give every class a name of its own")
-        if not len(self.label_S) or not 0 <= int(self.label_S.min()) <= int(self.label_S.max()) < count:
+        if len(self.label_S) and not 0 <= int(self.label_S.min()) <= int(self.label_S.max()) < count:
             raise UsageError("labels", f"{len(self.label_S)} labels do not fit {count} classes", "Give class indices from 0, one a picture")
 
     @property
@@ -56,7 +65,19 @@ class Shots:
 
     def take(self, index: Tensor) -> Shots:
         """Only the labelled pictures at ``index``."""
-        return replace(self, image_SD=self.image_SD[index], label_S=self.label_S[index])
+        captions = tuple(self.captions[i] for i in index.tolist()) if self.captions else ()
+        return replace(self, image_SD=self.image_SD[index], label_S=self.label_S[index], captions=captions)
+
+    @property
+    def pool_UD(self) -> Tensor:
+        """Rows of pictures without labels, (U, D), perhaps none."""
+        return self.image_SD.new_zeros(0, self.width) if self.free_UD is None else self.free_UD
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """Unit rows (N, D) of ``texts``. Raises :class:`UsageError` where no text tower is at hand."""
+        if self.encode is None:
+            raise UsageError("adapt", "this method writes texts of its own, and no text tower is at hand", "Give shots with encode")
+        return self.encode(list(texts))
 
     def onehot_SK(self) -> Tensor:
         """Float32 one-hot labels."""
