@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from diptych.core.errors import UsageError
 from diptych.core.types import Middle, MiddleMethod, TokenMethod, Tokens
+from diptych.towers.prompts import Inserted
 
 
 class TowerConfig(BaseModel):
@@ -61,6 +62,7 @@ class ImageTower(nn.Module):
         blocks: transformer blocks; ``block(x_BTD, bias=None) -> x_BTD``, empty for a tower without tokens.
         gives: what a token method may look at between attention and MLP, out of ``"keys"`` and ``"class_attention"``; such a tower's
             blocks also take ``seam=``.
+        takes_prompts: its blocks may read further tokens behind the patches.
     """
 
     config: Any
@@ -68,6 +70,7 @@ class ImageTower(nn.Module):
     image_size: tuple[int, int]
     blocks: nn.ModuleList
     gives: frozenset[str] = frozenset()
+    takes_prompts: bool = True
 
     def embed(self, pixels_BCHW: Tensor) -> Tokens:
         """Normalised float pixels to tokens with positions, ready for the first block."""
@@ -88,7 +91,11 @@ class ImageTower(nn.Module):
         return self.pool(replace(tokens, x_BTD=self.blocks[-1](tokens.x_BTD, bias=size_bias(tokens))))
 
     def forward(
-        self, pixels_BCHW: Tensor, tokens: TokenMethod | None = None, taps: Set[str] = frozenset()
+        self,
+        pixels_BCHW: Tensor,
+        tokens: TokenMethod | None = None,
+        taps: Set[str] = frozenset(),
+        prompts: Inserted | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Pooled rows (B, width) and the taps that were asked for.
 
@@ -96,6 +103,7 @@ class ImageTower(nn.Module):
             pixels_BCHW: normalised float pixels.
             tokens: a method that drops or merges tokens after the embedding and between blocks.
             taps: names out of ``image.tokens`` (normed patch tokens). Raises :class:`UsageError` for any other.
+            prompts: further tokens that the blocks read.
         """
         check_taps(taps, {"image.tokens"})
         if tokens is not None:
@@ -103,6 +111,8 @@ class ImageTower(nn.Module):
         state = self.embed(pixels_BCHW)
         if tokens is not None:
             state = tokens.after_embed(state)
+        if prompts is not None:
+            return self._prompted(state, prompts, tokens, taps)
         watched = bool(taps) or (tokens is not None and not getattr(tokens, "embed_only", False))
         middle = tokens if isinstance(tokens, MiddleMethod) else None
         for index, block in enumerate(self.blocks if watched else self.blocks[:-1]):
@@ -116,6 +126,20 @@ class ImageTower(nn.Module):
                 state = tokens.after_block(index, state)
         pooled_BD = self.pool(state) if watched else self.finish(state)
         return pooled_BD, {"image.tokens": self.patches(state)} if taps else {}
+
+    def _prompted(self, state: Tokens, prompts: Inserted, tokens: TokenMethod | None, taps: Set[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The blocks with prompts among the tokens, which are taken away before pooling."""
+        if tokens is not None and not getattr(tokens, "embed_only", False):
+            why = "the method drops or merges tokens between blocks and would lose the prompts"
+            raise UsageError(f"prompts with token method {getattr(tokens, 'name', type(tokens).__name__)!r}", why, "Leave one of them out")
+        if not len(self.blocks):
+            why = "the tower has no blocks that read tokens"
+            raise UsageError(f"prompts in image tower {self.config.kind!r}", why, "Use a tower such as 'vit', or prompts in the text tower")
+        x_BTD = state.x_BTD
+        for index, block in enumerate(self.blocks):
+            x_BTD = block(prompts.put(index, x_BTD))
+        state = replace(state, x_BTD=prompts.take_away(x_BTD))
+        return self.pool(state), {"image.tokens": self.patches(state)} if taps else {}
 
 
 def check_tokens(tower: ImageTower, method: TokenMethod) -> None:
@@ -149,8 +173,11 @@ class TextTower(nn.Module):
     crops: bool
     pad_id: int
 
-    def forward(self, ids_BL: Tensor, taps: Set[str] = frozenset()) -> tuple[Tensor, dict[str, Tensor]]:
-        """Pooled rows (B, width) and the taps that were asked for out of ``text.tokens`` (normed tokens, B, L, D)."""
+    def forward(self, ids_BL: Tensor, taps: Set[str] = frozenset(), prompts: Inserted | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Pooled rows (B, width) and the taps that were asked for out of ``text.tokens`` (normed tokens, B, L, D).
+
+        ``prompts`` take the place of ids that were put in for them (:func:`diptych.towers.prompts.with_room`).
+        """
         raise UsageError(f"text tower {type(self).__name__}", "it has no forward", "Define forward(ids_BL, taps) in the tower's file")
 
     def share(self, image: ImageTower) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diptych.towers.base import TextTower, TowerConfig, check_taps
+from diptych.towers.prompts import Inserted
 
 
 class BertConfig(TowerConfig):
@@ -101,13 +102,19 @@ class BertTower(TextTower):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
-    def forward(self, ids_BL: Tensor, taps: Set[str] = frozenset()) -> tuple[Tensor, dict[str, Tensor]]:
-        """Pooled rows B, width and the taps asked for (``"text.tokens"``: the last block's states B, L, width)."""
+    def forward(self, ids_BL: Tensor, taps: Set[str] = frozenset(), prompts: Inserted | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Pooled rows B, width and the taps asked for (``"text.tokens"``: the last block's states B, L, width).
+
+        ``prompts`` take the place of ids that were put in for them; they count in the mean as tokens do.
+        """
         check_taps(taps, {"text.tokens"})
         real_BL = ids_BL != self.pad_id
-        x_BLD = self.norm(self.token_embedding(ids_BL) + self.position_embedding[: ids_BL.shape[1]])
+        rows_BLD = self.token_embedding(ids_BL) if prompts is None else prompts.put(0, self.token_embedding(ids_BL))
+        x_BLD = self.norm(rows_BLD + self.position_embedding[: ids_BL.shape[1]])
         bias_B11L = torch.zeros_like(real_BL, dtype=x_BLD.dtype).masked_fill(~real_BL, torch.finfo(x_BLD.dtype).min)[:, None, None]
-        for block in self.blocks:
+        for index, block in enumerate(self.blocks):
+            if prompts is not None and index:
+                x_BLD = prompts.put(index, x_BLD)
             x_BLD = block(x_BLD, bias_B11L)
         weight_BL1 = real_BL.to(x_BLD.dtype).unsqueeze(-1)
         pooled_BD = (x_BLD * weight_BL1).sum(1) / weight_BL1.sum(1).clamp_min(1)

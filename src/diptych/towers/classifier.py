@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from diptych.core.errors import UsageError
+from diptych.towers.rule import Answer, Rule
 
 if TYPE_CHECKING:
     from diptych.towers.dual import DualEncoder
@@ -24,11 +25,13 @@ class Classifier:
     Args:
         model: the model that gave the rows.
         labels: K names.
-        rows_KD: unit rows; None takes the model's head, whose classes ``labels`` are.
+        rows_KD: unit rows; None takes the model's rule or head, whose classes ``labels`` are.
+        rule: answers in place of rows and head; None where there is none.
     """
 
-    def __init__(self, model: DualEncoder, labels: Sequence[str], rows_KD: Tensor | None) -> None:
-        self.model, self.labels, self.rows_KD = model, tuple(labels), rows_KD
+    def __init__(self, model: DualEncoder, labels: Sequence[str], rows_KD: Tensor | None, rule: Rule | None = None) -> None:
+        self.model, self.labels, self.rows_KD, self.rule = model, tuple(labels), rows_KD, rule
+        self._answer: Answer | None = None
 
     @classmethod
     def from_labels(cls, model: DualEncoder, labels: Sequence[str], templates: Sequence[str] | None = None) -> Classifier:
@@ -52,13 +55,48 @@ class Classifier:
         return cls(model, labels, functional.normalize(rows_KPD.mean(dim=1), dim=-1))
 
     def probabilities(self, rows_ND: Tensor) -> Tensor:
-        """Softmax over the classes of the scaled similarities, or of the head's logits (N, K)."""
+        """Softmax over the classes of the scaled similarities, or of the logits of head or rule (N, K).
+
+        Raises:
+            UsageError: the model's rule looks at pictures, of which rows tell too little.
+        """
+        if self.rule is not None:
+            if self.rule.config.reads == "pixels":
+                why = "it looks at pictures, and rows were given"
+                raise UsageError(f"method {self.rule.config.method!r}", why, "Give the pictures themselves")
+            return self.answer.logits(rows_ND.to(self.model.device)).float().cpu().softmax(dim=-1)
         if self.rows_KD is None:
             assert self.model.head is not None
             with torch.no_grad():
                 return self.model.head(rows_ND.to(self.model.device)).float().cpu().softmax(dim=-1)
         scale = self.model.scale.detach().float().cpu()
         return (scale * rows_ND @ self.rows_KD.T).softmax(dim=-1)
+
+    @property
+    def answer(self) -> Answer:
+        """The rule at work; what a stream teaches it stays until :meth:`reset`."""
+        if self.rule is None:
+            raise UsageError("classifier", "the model has no rule", "Use probabilities(rows)")
+        if self._answer is None:
+            self._answer = self.rule.answer(self.model, self.labels)
+        return self._answer
+
+    def reset(self) -> None:
+        """Forget what a stream of pictures has taught the rule."""
+        if self._answer is not None and self._answer.reset is not None:
+            self._answer.reset()
+
+    def _of_pictures(self, images: Any, batch: int = 64) -> Tensor:
+        """Probabilities (N, K) by a rule that looks at pictures, in their order."""
+        from diptych.towers.encode import as_list, pixels
+
+        items = images if isinstance(images, Tensor) else as_list(images)
+        found = []
+        for start in range(0, len(items), batch):
+            part = [items[index] for index in range(start, min(start + batch, len(items)))]
+            made = [item if isinstance(item, Tensor) else pixels(item, self.model.config.preprocess) for item in part]
+            found.append(self.answer.logits(torch.stack(made).to(self.model.device)).float().cpu().softmax(dim=-1))
+        return torch.cat(found) if found else torch.empty(0, len(self.labels))
 
     def predict(self, images: Any, none_below: float | None = None) -> tuple[list[str | None], Tensor]:
         """The likeliest label of each picture and all probabilities (N, K).
@@ -69,8 +107,11 @@ class Classifier:
         """
         if none_below is not None and not 0 <= none_below <= 1:
             raise UsageError(f"none_below={none_below}", "a probability lies in 0–1", "Pass for example 0.5")
-        rows_ND = images if isinstance(images, Tensor) and images.ndim == 2 else self.model.encode_image(images)
-        chances_NK = self.probabilities(rows_ND)
+        rows = isinstance(images, Tensor) and images.ndim == 2
+        if self.rule is not None and self.rule.config.reads == "pixels" and not rows:
+            chances_NK = self._of_pictures(images)
+        else:
+            chances_NK = self.probabilities(images if rows else self.model.encode_image(images))
         best_N, at_N = chances_NK.max(dim=-1)
         low_N = best_N < (0.0 if none_below is None else none_below)
         names = [None if low else self.labels[at] for low, at in zip(low_N.tolist(), at_N.tolist(), strict=True)]

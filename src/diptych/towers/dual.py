@@ -23,6 +23,8 @@ from diptych.towers.base import TowerConfig
 from diptych.towers.build import build_image_tower, build_text_tower, parse_image_config, parse_text_config
 from diptych.towers.head import Head, HeadConfig
 from diptych.towers.projection import ProjectionConfig, build_projection
+from diptych.towers.prompts import Inserted, PromptConfig, Prompts, text_start, with_room
+from diptych.towers.rule import Rule, RuleConfig
 
 ImageConfig = Annotated[SerializeAsAny[TowerConfig], BeforeValidator(parse_image_config)]
 TextConfig = Annotated[SerializeAsAny[TowerConfig], BeforeValidator(parse_text_config)]
@@ -42,6 +44,8 @@ class DualConfig(BaseModel):
         templates: prompt templates with one ``{}`` that :meth:`DualEncoder.classifier` uses when none are given.
         parent: name of the model this one was made from.
         head: a classifier that was fitted on the rows, for its classes; None where there is none.
+        prompts: learned tokens that the towers read beside their own; None where there are none.
+        rule: how an adaptation method answers in place of similarities; None where there is none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +63,8 @@ class DualConfig(BaseModel):
     templates: tuple[str, ...] = ("a photo of a {}.",)
     parent: str | None = None
     head: HeadConfig | None = None
+    prompts: PromptConfig | None = None
+    rule: RuleConfig | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> DualConfig:
@@ -95,6 +101,8 @@ class DualEncoder(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.init_scale)))
         self.bias = None if config.init_bias is None else nn.Parameter(torch.tensor(config.init_bias))
         self.head = None if config.head is None else Head(config.head)
+        self.prompts = None if config.prompts is None else Prompts(config.prompts, self.text.width, self.image.width)
+        self.rule = None if config.rule is None else Rule(config.rule)
         self.register_buffer("mean", torch.tensor(config.preprocess.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(config.preprocess.std)[:, None, None], persistent=False)
         self.tokenizer = tokenizer if tokenizer is not None else default_tokenizer(config)
@@ -136,7 +144,13 @@ class DualEncoder(nn.Module):
         return (pixels_BCHW.to(dtype) - self.mean) / self.std
 
     def image_features(
-        self, pixels_BCHW: Tensor, *, tokens: TokenMethod | None = None, taps: Set[str] = frozenset(), normalise: bool = True
+        self,
+        pixels_BCHW: Tensor,
+        *,
+        tokens: TokenMethod | None = None,
+        taps: Set[str] = frozenset(),
+        normalise: bool = True,
+        prompts: Inserted | None = None,
     ) -> Any:
         """Unit rows (B, D) of pictures; with ``taps`` a tuple of the rows and the taps by name.
 
@@ -144,17 +158,52 @@ class DualEncoder(nn.Module):
             pixels_BCHW: uint8 0–255 or float 0–1 RGB at the model's size; with ``normalise=False`` what the tower itself reads.
             tokens: a method that drops or merges image tokens.
             taps: names such as ``image.tokens``.
+            prompts: tokens to read beside the tower's own, in place of the model's own prompts.
         """
         pixels_BCHW = self.normalise(pixels_BCHW) if normalise else pixels_BCHW
-        pooled_BW, seen = self.image(pixels_BCHW, tokens=tokens, taps=taps)
+        own = prompts is None and self.prompts is not None
+        prompts = self.prompts.in_image() if self.prompts is not None and own else prompts
+        if prompts is None:
+            pooled_BW, seen = self.image(pixels_BCHW, tokens=tokens, taps=taps)
+        elif not self.image.takes_prompts:
+            why = "its blocks read a grid of patches, in which there is no place for more tokens"
+            raise UsageError(f"prompts in image tower {self.config.image.kind!r}", why, "Put them into the text tower")
+        else:
+            pooled_BW, seen = self.image(pixels_BCHW, tokens=tokens, taps=taps, prompts=prompts)
         rows_BD = functional.normalize(self.image_projection(pooled_BW), dim=-1)
+        if own and prompts is not None:
+            plain_BW = None if self._all else self.image(pixels_BCHW, tokens=tokens)[0]
+            rows_BD = self._towards(rows_BD, plain_BW, self.image_projection)
         return (rows_BD, seen) if taps else rows_BD
 
-    def text_features(self, ids_BL: Tensor, *, taps: Set[str] = frozenset()) -> Any:
-        """Unit rows (B, D) of token ids; with ``taps`` a tuple of the rows and the taps by name."""
-        pooled_BW, seen = self.text(ids_BL, taps=taps)
+    def text_features(self, ids_BL: Tensor, *, taps: Set[str] = frozenset(), prompts: Inserted | None = None) -> Any:
+        """Unit rows (B, D) of token ids; with ``taps`` a tuple of the rows and the taps by name.
+
+        Args:
+            prompts: tokens to read beside the text's own, in place of the model's own prompts; room is made for them here.
+        """
+        own = prompts is None and self.prompts is not None
+        prompts = self.prompts.in_text(text_start(self)) if self.prompts is not None and own else prompts
+        if prompts is None:
+            pooled_BW, seen = self.text(ids_BL, taps=taps)
+        else:
+            pooled_BW, seen = self.text(with_room(self, ids_BL, prompts.count), taps=taps, prompts=prompts)
         rows_BD = functional.normalize(self.text_projection(pooled_BW), dim=-1)
+        if own and prompts is not None:
+            rows_BD = self._towards(rows_BD, None if self._all else self.text(ids_BL)[0], self.text_projection)
         return (rows_BD, seen) if taps else rows_BD
+
+    @property
+    def _all(self) -> bool:
+        """The model's prompts take all of the way from the parent's rows."""
+        return self.prompts is None or self.prompts.config.share == 1
+
+    def _towards(self, rows_BD: Tensor, plain_BW: Tensor | None, projection: nn.Module) -> Tensor:
+        """Rows that go only the prompts' share of the way from those without prompts; ``plain_BW`` None is all of it."""
+        if plain_BW is None or self.prompts is None:
+            return rows_BD
+        plain_BD = functional.normalize(projection(plain_BW), dim=-1)
+        return functional.normalize(torch.lerp(plain_BD, rows_BD, self.prompts.config.share), dim=-1)
 
     def logits(self, image_BD: Tensor, text_ND: Tensor) -> Tensor:
         """Scaled (and, where the model has one, shifted) similarities (B, N) of unit rows."""
@@ -185,33 +234,56 @@ class DualEncoder(nn.Module):
         """
         from diptych.towers.classifier import Classifier
 
-        if self.head is not None and templates is None and (labels is None or tuple(labels) == self.head.classes):
+        names = tuple(labels or ())
+        if templates is None and self.rule is not None and (names or self.rule.classes) and self.rule.knows(names or self.rule.classes):
+            return Classifier(self, names or self.rule.classes, None, self.rule)
+        if self.head is not None and templates is None and (not names or names == self.head.classes):
             return Classifier(self, self.head.classes, None)
-        return Classifier.from_labels(self, labels or (), templates)
+        return Classifier.from_labels(self, names, templates)
 
     def with_head(self, head: Head | None) -> DualEncoder:
         """The same towers with another head (or none); weights are shared with this model, which stays as it is."""
+        return self._with(head=head)
+
+    def with_prompts(self, prompts: Prompts | None, templates: Sequence[str] | None = None) -> DualEncoder:
+        """The same towers with prompts (or without); weights are shared with this model, which stays as it is.
+
+        Args:
+            templates: the words round a label that the prompts were learned with; None keeps the model's.
+        """
+        made = self._with(prompts=prompts)
+        if templates is not None:
+            made.config = made.config.model_copy(update={"templates": tuple(templates)})
+        return made
+
+    def with_rule(self, rule: Rule | None) -> DualEncoder:
+        """The same towers with another rule (or none); weights are shared with this model, which stays as it is."""
+        return self._with(rule=rule)
+
+    def _with(self, **parts: Any) -> DualEncoder:
+        """A model that shares everything with this one but ``parts``."""
         from copy import copy
 
         made = copy(self)
         for name in ("_modules", "_parameters", "_buffers"):
             setattr(made, name, dict(getattr(self, name)))
-        made.config = self.config.model_copy(update={"head": None if head is None else head.config})
-        made.head = head
+        made.config = self.config.model_copy(update={name: None if part is None else part.config for name, part in parts.items()})
+        for name, part in parts.items():
+            setattr(made, name, part)
         return made
 
-    def _unset(self) -> set[str]:
+    def unset(self) -> set[str]:
         """Parts of the config that came later and are left out where they say nothing, so that older folders keep their hash."""
-        return {"head"} if self.config.head is None else set()
+        return {name for name in ("head", "prompts", "rule") if getattr(self.config, name) is None}
 
     def rows_fingerprint(self) -> str:
-        """The fingerprint of what the rows depend on: a head leaves them as they are, so it does not count."""
-        return self.with_head(None).fingerprint()
+        """The fingerprint of what the rows depend on: a head or a rule leaves them as they are, so they do not count."""
+        return self._with(head=None, rule=None).fingerprint()
 
     @torch.no_grad()
     def fingerprint(self) -> str:
         """sha256 of the config (its name and parent aside) and of every weight: equal models have equal ones."""
-        digest = hashlib.sha256(self.config.model_dump_json(exclude={"name", "parent", *self._unset()}).encode())
+        digest = hashlib.sha256(self.config.model_dump_json(exclude={"name", "parent", *self.unset()}).encode())
         for name, value in sorted(self.state_dict().items()):
             digest.update(f"{name}{tuple(value.shape)}".encode())
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())

@@ -155,6 +155,7 @@ class Mamba(ImageTower):
     """Image tower of kind ``mamba``."""
 
     config: MambaConfig
+    takes_prompts = False
 
     def __init__(self, config: MambaConfig) -> None:
         super().__init__()

@@ -98,6 +98,7 @@ class SpecialisedTransformer(VisionTransformer):
     """Image tower of kind ``specialised``."""
 
     config: SpecialisedConfig
+    takes_prompts = False
 
     def __init__(self, config: SpecialisedConfig) -> None:
         super().__init__(config)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from diptych.core.errors import UsageError
 from diptych.towers.base import TextTower, TowerConfig, check_taps
 from diptych.towers.layers import Activation, Block, LayerNorm, init_blocks, may_shorten
+from diptych.towers.prompts import Inserted
 
 
 class TransformerConfig(TowerConfig):
@@ -83,27 +84,35 @@ class TextTransformer(TextTower):
             return (ids_BL == self.config.eos_id).int().argmax(dim=-1)
         return ids_BL.new_full((len(ids_BL),), 0 if self.config.pool == "first" else ids_BL.shape[1] - 1)
 
-    def forward(self, ids_BL: Tensor, taps: Set[str] = frozenset()) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, ids_BL: Tensor, taps: Set[str] = frozenset(), prompts: Inserted | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Pooled rows (B, width); tap ``text.tokens`` gives the normed tokens (B, L, width).
 
         Args:
             ids_BL: token ids, at most ``context`` long. A causal tower may be given texts cropped to the longest one;
                 a bidirectional or last-row one needs all ``context`` positions, as it was trained with.
+            prompts: take the place of ids that were put in for them.
         """
         check_taps(taps, {"text.tokens"})
         length = ids_BL.shape[1]
         if length > self.context or (length < self.context and not self.causal):
             wanted = f"at most {self.context}" if self.causal else f"exactly {self.context}"
             raise UsageError(f"texts of {length} tokens", f"this text tower takes {wanted}", "Tokenize with the model's own tokenizer")
-        return self.encode(ids_BL, self.token(ids_BL), taps)
+        return self.encode(ids_BL, self.token(ids_BL), taps, prompts)
 
-    def encode(self, ids_BL: Tensor, rows_BLD: Tensor, taps: Set[str] = frozenset()) -> tuple[Tensor, dict[str, Tensor]]:
+    def encode(
+        self, ids_BL: Tensor, rows_BLD: Tensor, taps: Set[str] = frozenset(), prompts: Inserted | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """What :meth:`forward` does after it has looked up the rows of the token table."""
+        if prompts is not None:
+            rows_BLD = prompts.put(0, rows_BLD)
         x_BLD = rows_BLD + self.position[: ids_BL.shape[1]]
         at_B = self.pooled_at(ids_BL)
         last = self.blocks[-1]
-        for block in self.blocks[:-1]:
-            x_BLD = block(x_BLD)
+        for index, block in enumerate(self.blocks):
+            if prompts is not None and index:
+                x_BLD = prompts.put(index, x_BLD)
+            if block is not last:
+                x_BLD = block(x_BLD)
         if not taps and may_shorten(last):
             return self.norm(last.row(x_BLD, at_B)), {}
         tokens_BLD = self.norm(last(x_BLD))

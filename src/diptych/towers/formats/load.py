@@ -86,6 +86,10 @@ def save(model: DualEncoder, folder: str | Path, format: Format = "native", **op
     if model.head is not None and format != "native":
         why = f"{format} has no place for its head ({len(model.head.classes)} classes)"
         raise DiptychError(f"saving {model.config.name!r}", why, "Save it as native, or without the head: model.with_head(None)")
+    for part in ("prompts", "rule"):
+        if getattr(model, part) is not None and format != "native":
+            why = f"{format} has no place for its {part}"
+            raise DiptychError(f"saving {model.config.name!r}", why, f"Save it as native, or without: model.with_{part}(None)")
     return getattr(_module(format), SAVERS[format])(model, folder, **options)
 
 

@@ -27,6 +27,8 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 TOLERANCE = {"float32": 5e-5, "float16": 1e-4, "bfloat16": 1e-4}
 GOLDEN_TEXTS = ("a photo of a cat", "Crème brûlée &amp; 2 apples!", "a red bus, on the left of three small houses")
 
+GOLDEN_LABELS = ("a cat", "a bus", "an apple")
+
 
 def golden_picture(size: tuple[int, int]) -> np.ndarray:
     """A fixed uint8 picture (H, W, 3), larger than ``size`` and of another aspect, so that resizing is part of what it checks."""
@@ -51,7 +53,13 @@ def golden(model: DualEncoder) -> dict[str, Tensor]:
         image_BD = model.image_features(picture_CHW[None].to(model.device)).float().cpu()
         text_BD = model.text_features(ids_BL.to(model.device)).float().cpu()
         made = {"image": image_BD, "text": text_BD, "ids": ids_BL, "picture": picture_CHW}
-        return made if model.head is None else {**made, "head": model.head(image_BD.to(model.device)).float().cpu()}
+        if model.head is not None:
+            made["head"] = model.head(image_BD.to(model.device)).float().cpu()
+        if model.rule is not None:
+            labels = model.rule.classes or GOLDEN_LABELS
+            given = image_BD if model.rule.config.reads == "rows" else picture_CHW[None]
+            made["rule"] = model.rule.answer(model, labels).logits(given.to(model.device)).float().cpu()
+        return made
 
 
 def check_golden(model: DualEncoder, stored: dict[str, Tensor], dtype: str, what: str) -> None:
@@ -59,13 +67,12 @@ def check_golden(model: DualEncoder, stored: dict[str, Tensor], dtype: str, what
     now = golden(model)
     mend = "Restore the folder's files as they were saved, or save the model again if the change is meant"
     parts = {"ids": "tokenizer", "picture": "preprocess.json", "image": "image tower", "text": "text tower"}
-    if model.head is not None:
-        parts["head"] = "head"
+    parts |= {name: name for name in ("head", "rule") if getattr(model, name) is not None}
     for name, source in parts.items():
         ours, theirs = now[name].double(), stored[name].double()
         off = float((ours - theirs).abs().max()) if ours.shape == theirs.shape else float("inf")
         allowed = {"ids": 0.0, "picture": 1.0}.get(name, TOLERANCE[dtype])
-        if name == "head":
+        if name in ("head", "rule"):
             allowed *= max(1.0, float(theirs.abs().max()))
         if not off <= allowed:
             raise DiptychError(
@@ -113,7 +120,7 @@ def save_native(
     assign(stored, weights, f"saving {folder}")
 
     def fill(target: Path) -> None:
-        config = model.config.model_dump(mode="json", exclude={"preprocess", *(() if model.config.head else ("head",))})
+        config = model.config.model_dump(mode="json", exclude={"preprocess", *model.unset()})
         write_json(target / "config.json", {"format": "diptych", "version": VERSION, "dtype": dtype, "model": config})
         write_json(target / "preprocess.json", asdict(model.config.preprocess))
         write_tensors(target / "model.safetensors", weights)
