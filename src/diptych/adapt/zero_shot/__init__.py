@@ -1,0 +1,1 @@
+"""Methods that need only the words of the classes, or little more."""
