@@ -18,7 +18,7 @@ from diptych.core.rng import generator
 from diptych.engine.fewshot import fitted, methods
 from diptych.evaluate.features import Features, default_folder
 from diptych.evaluate.material import table
-from diptych.recipes.adapt import shots_of, splits
+from diptych.recipes.given import shots_of, splits
 from diptych.towers.formats.load import load
 
 

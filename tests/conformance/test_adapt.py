@@ -15,7 +15,7 @@ from diptych.adapt.parts.shots import Shots
 from diptych.core import registry
 from diptych.core.errors import UsageError
 from diptych.core.rng import generator
-from diptych.engine.fewshot import choose, folds
+from diptych.engine.fewshot import choose, folds, make
 
 IDS = [entry.id for entry in registry.entries() if entry.family == "adapt"]
 CLOSED = ("nearest-mean", "gda-clip", "tip-adapter")
@@ -146,8 +146,9 @@ def test_shots_refuse_what_cannot_be_adapted_to():
         replace(shots, classes=("a", "a", "b", "c"))
     with pytest.raises(UsageError, match="do not fit 4 classes"):
         replace(shots, label_S=shots.label_S + 1)
-    with pytest.raises(UsageError, match="0 labels"):
-        shots.take(torch.zeros(0, dtype=torch.int64))
+    bare = shots.take(torch.zeros(0, dtype=torch.int64))
+    with pytest.raises(UsageError, match="needs labelled pictures"):
+        make(registry.find("gda-clip", "adapt"), bare, {})
 
 
 def test_folds_hold_out_every_picture_once_and_never_a_class_of_one():

@@ -27,6 +27,13 @@ def command(
     method: Annotated[str, typer.Option("--method", help="A method of --list; auto compares the fast ones by cross-validation.")] = "auto",
     shots: Annotated[int | None, typer.Option("--shots", min=1, help="Labelled pictures of each class; all of them by default.")] = None,
     test: Annotated[str | None, typer.Option("--test", help="Measure on this instead of the data's own test split.")] = None,
+    unlabelled: Annotated[
+        str | None, typer.Option("--unlabelled", help="Pictures without labels; 'test' takes the test pictures (transductive).")
+    ] = None,
+    lose_at_most: Annotated[
+        float | None, typer.Option("--lose-at-most", help="Points of top-1 that may be lost elsewhere; beyond, it goes back to the parent.")
+    ] = None,
+    keep: Annotated[list[str], typer.Option("--keep", help="Set that retention is measured on; may repeat.")] = [],  # noqa: B006
     settings: Annotated[list[str], typer.Option("--set", help="Option of the method, such as alpha=0.1; may repeat.")] = [],  # noqa: B006
     folder: Annotated[Path, typer.Option("--out", help="Folder for the model, records.jsonl and report.html.")] = Path("runs/adapt"),
     seed: Annotated[int, typer.Option("--seed", help="Seed of every draw.")] = 0,
@@ -41,7 +48,7 @@ def command(
     if model is None or data is None:
         raise UsageError("adapt", "it needs a model and labelled pictures", "For example: diptych adapt mini photos/ --method auto")
     from diptych import save
-    from diptych.recipes.adapt import adapt
+    from diptych.recipes.adapt import KEPT, adapt
 
     folder = output_folder(folder, "runs/adapt-2")
     found = adapt(
@@ -51,6 +58,9 @@ def command(
         options=options_of(settings, "alpha=0.1"),
         shots=shots,
         test=test,
+        unlabelled=unlabelled,
+        lose_at_most=lose_at_most,
+        keep=tuple(keep) or KEPT,
         seed=seed,
         out=folder,
         command=shlex.join(["diptych", *sys.argv[1:]]),
@@ -63,8 +73,8 @@ def command(
     lines = (
         f"{summary['method']}: {100 * summary['gain']:+.1f} points top-1 on {found.gain.set} "
         f"(95% interval {100 * low:+.1f} to {100 * high:+.1f}), "
-        f"from {summary['shots']:,} labelled pictures in {summary['seconds']:.1f} s",
-        f"kept elsewhere: {100 * summary['retention']:.1f}% of what the parent got right (unseen concepts, retrieval)",
+        f"from {summary['shots']:,} labelled pictures in {summary['seconds']:.1f} s, {summary['trainable']:,} numbers",
+        f"kept elsewhere: {100 * summary['retention']:.1f}% of what the parent got right ({', '.join(keep or KEPT)})",
         f"model: {folder / 'model'}   report: {folder / 'report.html'}",
     )
     out.result(summary, *lines)

@@ -76,7 +76,7 @@ def measured(
             words.take(index_N),
             subject.features.texts,
             data.classes,
-            plan.templates or data.templates or tuple(getattr(subject.model, "templates", ())) or DEFAULT_TEMPLATES,
+            _templates(plan, data, subject.model),
             View(subject.features, data, index_N, plan.seed),
         )
         for subject, image_ND in zip(subjects, rows, strict=True)
@@ -108,6 +108,13 @@ def measured(
         journal.keep(key, records)
         plan.say(f"{data.name}: {module.CARD.name}, {time.monotonic() - start:.0f} s")
         yield module.CARD.id, records
+
+
+def _templates(plan: Plan, data: Material, model: Any) -> tuple[str, ...]:
+    """The prompts that are asked for, else those that a model's learned prompts go with, else the set's, the model's, the default ones."""
+    own = tuple(getattr(model, "templates", ()))
+    learned = own if getattr(model, "prompts", None) is not None else ()
+    return plan.templates or learned or data.templates or own or DEFAULT_TEMPLATES
 
 
 def attempt(module: ModuleType, questions: Sequence[Question]) -> list[Outcome] | DiptychError:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from diptych.evaluate.metrics.bootstrap import Estimate
     from diptych.evaluate.view import View
     from diptych.towers.head import Head
+    from diptych.towers.rule import Rule
 
 EncodeText = Callable[[Sequence[str]], Tensor]
 
@@ -44,6 +45,12 @@ class Question:
         """The head that the model carries for exactly these classes, in this order; None where it has none."""
         found = None if self.more is None else getattr(self.more.model, "head", None)
         return found if found is not None and found.classes == tuple(self.classes) else None
+
+    @property
+    def rule(self) -> Rule | None:
+        """The rule by which the model answers for these classes; None where it has none."""
+        found = None if self.more is None else getattr(self.more.model, "rule", None)
+        return found if found is not None and self.classes and found.knows(self.classes) else None
 
     @property
     def view(self) -> View:

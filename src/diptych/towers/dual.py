@@ -234,12 +234,12 @@ class DualEncoder(nn.Module):
         """
         from diptych.towers.classifier import Classifier
 
-        names = tuple(labels or ())
-        if templates is None and self.rule is not None and (names or self.rule.classes) and self.rule.knows(names or self.rule.classes):
+        names = () if isinstance(labels, str) else tuple(labels or ())
+        if templates is None and self.rule is not None and (labels is None and self.rule.classes or names and self.rule.knows(names)):
             return Classifier(self, names or self.rule.classes, None, self.rule)
-        if self.head is not None and templates is None and (not names or names == self.head.classes):
+        if self.head is not None and templates is None and (labels is None or names == self.head.classes):
             return Classifier(self, self.head.classes, None)
-        return Classifier.from_labels(self, names, templates)
+        return Classifier.from_labels(self, labels or (), templates)
 
     def with_head(self, head: Head | None) -> DualEncoder:
         """The same towers with another head (or none); weights are shared with this model, which stays as it is."""

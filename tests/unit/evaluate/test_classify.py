@@ -39,7 +39,7 @@ def test_the_head_answers_and_the_baseline_uses_its_words(data, tmp_path):
 def test_a_head_of_other_classes_does_not_answer(data, tmp_path):
     model = diptych.load("mini")
     other = model.with_head(constant(model, tuple(reversed(data.classes)), 3))
-    with pytest.raises(UsageError, match="it needs a head for these classes and labels"):
+    with pytest.raises(UsageError, match="it needs a head or rule for these classes and labels"):
         evaluate(other, data, protocols=["classify"], cache=tmp_path)
 
 
