@@ -3,10 +3,12 @@
     python benchmarks/claims/adapt/gda_clip.py            # prints, writes docs/claims.jsonl and the pages
     python benchmarks/claims/adapt/gda_clip.py --smoke    # one draw, nothing written: does it run?
 
-A claim file names its comparisons (:class:`Comparison`) and calls :func:`main`. An arm is a function of a case (one draw) that gives values
-by the name of the metric; :func:`arm` makes one of a method's id. What an arm gave is cached by the case, the arm's name and the source of
-the package's adaptation code, so that a run that was stopped goes on. Interval: 95 %, draws of the shots and, within each, units of the test
-(concepts, photographs) with replacement, the same units in both arms; cost: processor seconds of choosing and fitting, method over baseline.
+A claim file names its comparisons (:class:`Comparison`) and calls :func:`main`. An arm is a function of a case (one draw) that gives
+values by the name of the metric; :func:`arm` makes one of a method's id. What an arm gave is cached by the case, the arm's name and the
+source of the claim and of what adaptation shares, so that a run that was stopped goes on.
+
+Interval: 95 %, draws of the shots and, within each, units of the test (concepts, photographs) with replacement, the same units in both
+arms. Cost: processor seconds of choosing, fitting and answering, method over baseline; none against words alone.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common import DRAWS, ROOT, Values, cache_folder, difference, page, say, show, verdict, write
+from common import DRAWS, ROOT, Values, cache_folder, difference, file_of, page, say, show, verdict, write
 from worlds import Case, World
 
 from diptych.adapt.parts.work import Tuned
@@ -130,14 +132,13 @@ def kept(model: Any) -> Values:
     return Values(((features.images(data.source, data.fingerprint) @ text_KD.T).argmax(1) == known.label_N).double(), known.group_N)
 
 
-def code() -> str:
-    """A hash of all code that adaptation depends on."""
+def code(identity: str) -> str:
+    """A hash of the method's file, of what methods share, and of the claim."""
+    source, here = ROOT / "src" / "diptych", Path(__file__).parent
+    paths = [source / "adapt" / "attach.py", source / "engine" / "fewshot.py", *(source / "adapt" / "parts").glob("*.py")]
+    paths += [file_of(registry.find(identity, "adapt").module), here / "arms.py", here / "worlds.py", Path(sys.argv[0])]
     digest = hashlib.sha256()
-    for folder in ("adapt", "engine", "towers", "recipes"):
-        for path in sorted((ROOT / "src" / "diptych" / folder).rglob("*.py")):
-            if folder != "engine" or path.stem == "fewshot":
-                digest.update(path.read_bytes())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(paths):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -146,7 +147,16 @@ def asked(comparison: Comparison, which: tuple[str, Arm], seed: int) -> tuple[di
     """Values and processor seconds of one arm at one draw, from the cache where they are there."""
     name, run = which
     free = comparison.free.fingerprint if comparison.free else ""
-    told = [comparison.id, comparison.world.about, comparison.world.labelled.fingerprint, name, comparison.shots, seed, free, code()]
+    told = [
+        comparison.id,
+        comparison.world.about,
+        comparison.world.labelled.fingerprint,
+        name,
+        comparison.shots,
+        seed,
+        free,
+        code(comparison.id),
+    ]
     kept_at = cache_folder() / "adapt" / f"{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}.json"
     if kept_at.exists():
         table = json.loads(kept_at.read_text())
@@ -155,9 +165,8 @@ def asked(comparison: Comparison, which: tuple[str, Arm], seed: int) -> tuple[di
     began = time.process_time()
     values = dict(run(case))
     seconds = time.process_time() - began
-    say(
-        f"{comparison.id} {name} draw {seed}: {', '.join(f'{n} {float(v.value_N.mean()):.3f}' for n, v in values.items())} ({seconds:.1f} s)"
-    )
+    told_values = ", ".join(f"{n} {float(v.value_N.mean()):.3f}" for n, v in values.items())
+    say(f"{comparison.id} {name} draw {seed}: {told_values} ({seconds:.1f} s)")
     kept_at.parent.mkdir(parents=True, exist_ok=True)
     saved = {n: (v.value_N.tolist(), v.unit_N.tolist()) for n, v in values.items()}
     kept_at.write_text(json.dumps({"values": saved, "seconds": seconds}))
@@ -168,7 +177,7 @@ def records(comparison: Comparison, smoke: bool, command: str) -> list[dict[str,
     """One record a metric."""
     seeds = comparison.seeds[:1] if smoke else comparison.seeds
     found = [(asked(comparison, comparison.baseline, seed), asked(comparison, comparison.method, seed)) for seed in seeds]
-    ratios = sorted(ours / base for (_, base), (_, ours) in found if base > 0)
+    ratios = sorted(ours / base for (_, base), (_, ours) in found if comparison.baseline[1] is not words)
     out = []
     for index, metric in enumerate(comparison.metrics):
         effect, interval, each = difference([(base[metric], ours[metric]) for (base, _), (ours, _) in found], 200 if smoke else DRAWS)
