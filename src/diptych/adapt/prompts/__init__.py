@@ -1,0 +1,1 @@
+"""Methods that learn prompts: tokens that a tower reads beside its own."""
