@@ -45,7 +45,7 @@ CARD = Card(
     claim="nearest neighbours in a good space need no training and come near a linear classifier",
     published="ImageNet top-1 46.5 of ResNet-50 features, 54.0 of a linear classifier on them (tables 2 and 3)",
 )
-GRID = {"k": (1, 4, 16, None), "temperature": (0.05, 0.1, 0.3), "alpha": (1.0, 3.0, 10.0)}
+GRID = {"k": (1, 4, 16, None), "temperature": (0.1, 0.3, 1.0), "alpha": (1.0, 3.0, 10.0)}
 
 
 class Options(BaseModel):
@@ -60,12 +60,12 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     k: int | None = Field(default=16, ge=1)
-    temperature: float = Field(default=0.1, ge=0.02)
+    temperature: float = Field(default=0.2, ge=0.02)
     alpha: float = Field(default=3.0, gt=0.0)
     words: float = Field(default=1.0, ge=0.0)
 
 
-def knn(shots: Shots, *, k: int | None = 16, temperature: float = 0.1, alpha: float = 3.0, words: float = 1.0) -> Head | Rule:
+def knn(shots: Shots, *, k: int | None = 16, temperature: float = 0.2, alpha: float = 3.0, words: float = 1.0) -> Head | Rule:
     """The cache head of all labelled pictures, or the rule with k of them; see the module.
 
     Raises:

@@ -19,9 +19,10 @@ Shapes: N pictures, K classes, P descriptions of all classes together, S labelle
     logits[n, c] = scale * score[n, c]
 
 Classes that are not near follow behind the near ones in the order of their names' similarity. A class without labelled pictures takes its
-own descriptions and is not compared with; a class with neither is scored by its name. ``take`` is the choice or a control: each class's
-``"own"`` descriptions, or those of another class (``"shuffled"``), over all classes. With ``{name}`` in ``form`` a control shows the effect
-of ensembling. The paper also writes names into the chosen ones, which takes new texts for each picture; that is not done here.
+own descriptions and is not compared with, and so do all where fewer than two near classes have any; one with neither is scored by its name.
+``take`` is the choice or a control: each class's ``"own"`` descriptions, or those of another class (``"shuffled"``), over all classes. With
+``{name}`` in ``form`` a control shows the effect of ensembling. The paper also writes names into the chosen ones, which takes new texts for
+each picture; that is not done here.
 """
 
 from __future__ import annotations
@@ -97,9 +98,7 @@ def description_semantics(
         UsageError: no labelled picture, no descriptions, or a form that does not fit.
     """
     if "{description}" not in form or ("{name}" in form and take == "chosen"):
-        why = (
-            "it has no {description}" if "{description}" not in form else "names in chosen descriptions would be new texts for each picture"
-        )
+        why = "it has no {description}" if "{description}" not in form else "with names, chosen descriptions would be new for each picture"
         raise UsageError(f"form {form!r}", why, "Write '{description}', or take='own' or 'shuffled' with {name}")
     if take == "chosen" and not len(shots.label_S):
         raise UsageError("description-semantics", "there are no labelled pictures to choose by", "Give some, or take='own'")
@@ -168,6 +167,7 @@ def telling(alike_BkP: Tensor, known_Bk: Tensor, most: int) -> Tensor:
     """1.0 for the at most ``most`` descriptions of each near class (B, k, P): as like it as any known near class, by the widest lead."""
     other_BkP = alike_BkP.masked_fill(~known_Bk[..., None], -torch.inf)
     mean_BP = (alike_BkP * known_Bk[..., None]).sum(1) / known_Bk.sum(1, keepdim=True).clamp(min=1)
+    known_Bk = known_Bk & (known_Bk.sum(1, keepdim=True) > 1)
     fits_BkP = (alike_BkP >= other_BkP.amax(1, keepdim=True)) & known_Bk[..., None]
     lead = (alike_BkP - mean_BP[:, None]).masked_fill(~fits_BkP, -torch.inf).topk(min(most, alike_BkP.shape[2]), dim=2)
     return torch.zeros_like(alike_BkP).scatter(2, lead.indices, lead.values.isfinite().to(alike_BkP.dtype))
