@@ -2,7 +2,8 @@
 
 A change is a parametrisation of a weight: the parent's tensor stays where it is, untouched, and what the layer multiplies with is made of
 it at each use. Detaching gives the parent's tensor back, bit for bit; merging writes the changed weight in its place, after which the
-tower is an ordinary one. A fused projection of queries, keys and values is three matrices, each with its own change.
+tower is an ordinary one. A fused projection of queries, keys and values is three matrices, each with its own change. The parent's tensors
+get no gradient through a change. A matrix that two towers share is changed once, for both.
 
 Papers: Hu et al. (LoRA), arXiv:2106.09685, section 4.1; singular values: Koleilat et al. (CLIP-SVD), arXiv:2509.03740, and
 Han et al. (SVDiff), arXiv:2303.11305, section 3.2.
@@ -39,11 +40,14 @@ class LowRank(nn.Module):
         self.scale = scale
 
     def forward(self, weight_OI: Tensor) -> Tensor:
-        return weight_OI + self.scale * (self.up @ self.down).flatten(0, 1)
+        return weight_OI.detach() + self.scale * (self.up @ self.down).flatten(0, 1)
 
 
 class Singular(nn.Module):
-    """``weight + U diag(change) Vᵀ`` for each of the P matrices: their singular values are what is trained, zero changes nothing."""
+    """``weight + U diag(change) Vᵀ`` for each of the P matrices: their singular values are what is trained, zero changes nothing.
+
+    ``start`` has the parent's singular values, the largest first, as ``(P, R)``. They are found in float64.
+    """
 
     left: Tensor
     right: Tensor
@@ -58,49 +62,52 @@ class Singular(nn.Module):
         self.change = nn.Parameter(torch.zeros_like(self.start))
 
     def forward(self, weight_OI: Tensor) -> Tensor:
-        return weight_OI + ((self.left * self.change[:, None]) @ self.right).flatten(0, 1)
+        return weight_OI.detach() + ((self.left * self.change[:, None]) @ self.right).flatten(0, 1)
 
 
 @dataclass(frozen=True)
 class Attached:
-    """Changes on a model, and the way back.
+    """Changes on a model, and the way back: one of :meth:`detach` and :meth:`merge`, once.
 
     Args:
-        model: the changed model.
+        model: the changed model; its weights are those that :meth:`merge` writes to, so it should be a copy (:func:`copy_of`).
         layers: the linear layers whose weight is parametrised.
+        changes: the parametrisation of each.
     """
 
     model: DualEncoder
     layers: tuple[nn.Linear, ...]
+    changes: tuple[nn.Module, ...]
 
     def parameters(self) -> list[nn.Parameter]:
         """What is to be trained."""
-        return [p for layer in self.layers for p in _change(layer).parameters()]
+        return [parameter for change in self.changes for parameter in change.parameters()]
 
     def numbers(self) -> int:
         """How many numbers are trained."""
         return sum(p.numel() for p in self.parameters())
 
     def detach(self) -> DualEncoder:
-        """The model as it was before, bit for bit."""
-        for layer in self.layers:
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
-        return self.model
+        """The model as it was before, bit for bit. Raises :class:`UsageError` where the changes are gone already."""
+        return self._off(merged=False)
 
     def merge(self) -> DualEncoder:
-        """The model with the changes written into its weights: an ordinary model of the same shape."""
+        """The model with the changes written into its weights: an ordinary model of the same shape. Raises as :meth:`detach` does."""
+        return self._off(merged=True)
+
+    def _off(self, merged: bool) -> DualEncoder:
+        for layer, change in zip(self.layers, self.changes, strict=True):
+            if not parametrize.is_parametrized(layer, "weight") or layer.parametrizations["weight"][0] is not change:  # type: ignore[index]
+                raise UsageError("attached changes", "they were merged or detached already", "Attach them again first")
         with torch.no_grad():
             for layer in self.layers:
-                parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+                parametrize.remove_parametrizations(layer, "weight", leave_parametrized=merged)
+                layer._parameters["bias"] = layer._parameters.pop("bias")  # behind the weight again, as in any linear layer
         return self.model
-
-
-def _change(layer: nn.Linear) -> nn.Module:
-    return layer.parametrizations["weight"][0]  # type: ignore[index,union-attr]
 
 
 def linears(model: DualEncoder, towers: Iterable[str] = ("image", "text"), names: Iterable[str] = ()) -> dict[str, nn.Linear]:
-    """Linear layers inside the blocks of the towers by their dotted names, in order.
+    """Linear layers inside the towers' blocks and attention pooling by their dotted names, in order; one that both share, once.
 
     Args:
         towers: ``"image"``, ``"text"``.
@@ -109,14 +116,13 @@ def linears(model: DualEncoder, towers: Iterable[str] = ("image", "text"), names
     Raises:
         UsageError: a tower is unknown, or nothing is left.
     """
-    ends, found = tuple(names), {}
-    for tower in towers:
-        if tower not in ("image", "text"):
-            raise UsageError(f"tower {tower!r}", "a dual encoder has an image and a text tower", "Say image or text")
-        blocks = getattr(getattr(model, tower), "blocks", ())
-        for path, module in nn.ModuleList(blocks).named_modules():
-            if isinstance(module, nn.Linear) and (not ends or any(path == end or path.endswith(f".{end}") for end in ends)):
-                found[f"{tower}.blocks.{path}"] = module
+    ends, found, seen = tuple(names), {}, set()
+    for tower in _known(towers):
+        for part in ("blocks", "attention_pool"):
+            for path, module in getattr(getattr(model, tower), part, nn.Identity()).named_modules():
+                if isinstance(module, nn.Linear) and module not in seen and (not ends or f".{path}".endswith(tuple(f".{e}" for e in ends))):
+                    found[f"{tower}.{part}.{path}"] = module
+                    seen.add(module)
     if not found:
         what = f"linear layers {', '.join(ends)}" if ends else "linear layers in blocks"
         raise UsageError(
@@ -125,19 +131,36 @@ def linears(model: DualEncoder, towers: Iterable[str] = ("image", "text"), names
     return found
 
 
+def _known(towers: Iterable[str]) -> tuple[str, ...]:
+    """The towers' names. Raises :class:`UsageError` for another one."""
+    names = tuple(towers)
+    if wrong := next((name for name in names if name not in ("image", "text")), None):
+        raise UsageError(f"tower {wrong!r}", "a dual encoder has an image and a text tower", "Say image or text")
+    return names
+
+
 def parts_of(name: str) -> int:
     """How many matrices a weight of this name holds: a fused query, key and value projection has three."""
     return 3 if name.endswith("qkv") else 1
 
 
 def attach(model: DualEncoder, layers: dict[str, nn.Linear], make: Callable[[str, Tensor], nn.Module]) -> Attached:
-    """Put ``make(name, weight)`` on the weight of each layer. Raises :class:`UsageError` where a layer carries one already."""
+    """Put ``make(name, weight)`` on the weight of each layer.
+
+    Raises:
+        UsageError: a layer carries a change already, is another model's, or stands there under two names.
+    """
+    if not set(layers.values()) <= set(model.modules()):
+        raise UsageError("layers to change", "one of them is another model's", "Name them by linears(model) of the model itself")
     for name, layer in layers.items():
         if parametrize.is_parametrized(layer):
             raise UsageError(f"layer {name}", "it carries a change already", "Merge or detach that first")
-    for name, layer in layers.items():
-        parametrize.register_parametrization(layer, "weight", make(name, layer.weight))
-    return Attached(model, tuple(layers.values()))
+    if len(set(layers.values())) < len(layers):
+        raise UsageError("layers to change", "one of them is there under two names", "Name each once; see linears()")
+    changes = tuple(make(name, layer.weight) for name, layer in layers.items())
+    for layer, change in zip(layers.values(), changes, strict=True):
+        parametrize.register_parametrization(layer, "weight", change)
+    return Attached(model, tuple(layers.values()), changes)
 
 
 def lora(model: DualEncoder, layers: dict[str, nn.Linear], draw: Generator, *, rank: int = 4, alpha: float = 4.0) -> Attached:
@@ -157,14 +180,17 @@ def copy_of(model: DualEncoder) -> DualEncoder:
 
 
 def norms(model: DualEncoder, towers: Iterable[str] = ("image",)) -> list[nn.Parameter]:
-    """Gains and biases of the towers' layer norms (those behind the blocks too), in order."""
-    return [
-        parameter
-        for tower in towers
-        for module in getattr(model, tower).modules()
-        if isinstance(module, nn.LayerNorm)
-        for parameter in module.parameters()
-    ]
+    """Gains and biases of the towers' layer norms (those behind the blocks too), in order, each once.
+
+    Raises:
+        UsageError: a tower is unknown, or none has a layer norm.
+    """
+    names = _known(towers)
+    modules = [module for tower in names for module in getattr(model, tower).modules() if isinstance(module, nn.LayerNorm)]
+    found = list({id(parameter): parameter for module in modules for parameter in module.parameters()}.values())
+    if not found:
+        raise UsageError(f"model {model.config.name!r}", f"its {' and '.join(names)} tower has no layer norm", "Choose another method")
+    return found
 
 
 @contextmanager
