@@ -32,7 +32,7 @@ def logits(image, label, text, pool, own, scale, rows, *, near, chosen, weight):
             known = [e for e in close if label.count(e)]
             leads = []
             for p in range(len(pool)):
-                if c in known and all(alike[p][c] >= alike[p][e] for e in known):
+                if len(known) > 1 and c in known and all(alike[p][c] >= alike[p][e] for e in known):
                     leads.append((sum(alike[p][c] - alike[p][e] for e in known) / len(known), p))
             taken = [p for _, p in sorted(leads, reverse=True)[:chosen]] or own[c][:chosen]
             meaning = sum(dot(x, pool[p]) for p in taken) / len(taken) if taken else name[c]
