@@ -1,9 +1,14 @@
-"""Accuracy against shots of every method that adapts from rows, on data with a training and a test split, several draws of the shots.
+"""Every adaptation method against the number of labelled pictures: gain over the words alone, what is kept elsewhere, numbers, seconds.
 
-    OMP_NUM_THREADS=1 python benchmarks/adapt_shots.py pocket photos/ --shots 1 4 16 --seeds 5
+    OMP_NUM_THREADS=1 python benchmarks/adapt_shots.py                                  # kinds of drawings, mini
+    DIPTYCH_PHOTOS=photos/ OMP_NUM_THREADS=1 python benchmarks/adapt_shots.py --photos pocket
+    python benchmarks/adapt_shots.py --only gda-clip coop --shots 1 4 16 --draws 5
 
-Prints one line a method and number of shots: mean top-1 over the draws, the gain over the words alone with an interval (95 %, draws of the
-shots and test pictures resampled), and seconds of choosing and fitting. Options are chosen by cross-validation inside the shots.
+Writes ``docs/adapt.jsonl`` (one line a method, world and number of shots, in place of the same one before) and the plot and tables that
+are made of it (``scripts/adapt_page.py``). Interval: 95 %, draws of the shots and units of the test resampled. Options are chosen by
+cross-validation inside the shots. Methods that look at no labels are asked at 0 shots; pictures without labels are the training split
+without its labels. Kept: of the parent's hits by words on concepts that nothing was trained on (``pictograms/unseen``), the share that is
+still hit.
 """
 
 from __future__ import annotations
@@ -11,60 +16,103 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from diptych.core.rng import generator
+sys.path.append(str(Path(__file__).resolve().parent / "claims" / "adapt"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from arms import hits, kept, say
+from common import difference
+from worlds import World, kinds, photos
+
+from diptych.adapt.parts.work import Tuned
+from diptych.core import registry
+from diptych.core.errors import UsageError
 from diptych.engine.fewshot import fitted, methods
-from diptych.evaluate.features import Features, default_folder
-from diptych.evaluate.material import table
-from diptych.recipes.given import shots_of, splits
-from diptych.towers.formats.load import load
+
+RECORDS = Path(__file__).resolve().parents[1] / "docs" / "adapt.jsonl"
+OPTIONS: dict[str, dict[str, Any]] = {"amu-tuning": {"aux": "pocket"}, "rlcf": {"reward": "pocket"}}
 
 
-def hits(head, image_ND, label_N) -> torch.Tensor:
-    """1.0 where the head names a picture rightly, float64."""
-    return (head(image_ND).argmax(1) == label_N).double()
+def measured(entry: registry.Entry, world: World, shots: int, draws: int) -> dict[str, Any]:
+    """One line."""
+    labels = "labels" in entry.card.needs
+    free = world.labelled if "unlabelled" in entry.card.needs else None
+    pairs, held, seconds, numbers, parent = [], [], [], 0, None
+    for seed in range(draws if labels or free else 1):
+        case = world.case(shots, seed, free)
+        began = time.process_time()
+        made = fitted(entry.id, case.work, OPTIONS.get(entry.id, {}))[0]
+        seconds.append(time.process_time() - began)
+        pairs.append((hits(case, case.work.shots.zero_shot()), hits(case, made)))
+        numbers = made.numbers if isinstance(made, Tuned) else made.numbers()
+        if isinstance(made, Tuned):
+            parent = parent or kept(case.work.model)
+            child = kept(made.model.with_head(None))
+            held.append(float((parent.value_N * child.value_N).sum() / parent.value_N.sum()))
+    gain, interval, each = difference(pairs)
+    return {
+        "method": entry.id,
+        "world": world.name,
+        "about": world.about,
+        "shots": shots,
+        "draws": len(pairs),
+        "top1": round(statistics.mean(float(ours.value_N.mean()) for _, ours in pairs), 4),
+        "words": round(float(pairs[0][0].value_N.mean()), 4),
+        "gain": round(gain, 4),
+        "interval": [round(edge, 4) for edge in interval],
+        "each": [round(value, 4) for value in each],
+        "retention": round(statistics.mean(held), 4) if held else 1.0,
+        "trainable": numbers,
+        "seconds": round(statistics.median(seconds), 2),
+    }
 
 
-def interval(gain_RN: torch.Tensor, draws: int = 2000) -> tuple[float, float]:
-    """Of the mean gain: draws of the shots and pictures, each with replacement."""
-    draw, (count, size) = generator(0, "adapt shots"), gain_RN.shape
-    found = []
-    for _ in range(draws):
-        run_R, picture_N = (torch.randint(n, (n,), generator=draw) for n in (count, size))
-        found.append(gain_RN[run_R][:, picture_N].mean())
-    low, high = torch.quantile(torch.stack(found), torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return low, high
+def write(row: dict[str, Any]) -> None:
+    """In place of the line of the same method, world and shots; sorted."""
+    old = [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()] if RECORDS.exists() else []
+    key = ("method", "world", "shots")
+    rows = [other for other in old if [other[name] for name in key] != [row[name] for name in key]] + [row]
+    rows.sort(key=lambda one: [one[name] for name in key])
+    RECORDS.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("data")
+    parser.add_argument("--photos", metavar="MODEL", help="on the photographs of $DIPTYCH_PHOTOS with this model")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--only", nargs="+", help="these methods")
+    parser.add_argument("--most", type=float, default=240.0, help="seconds: a method that took longer at fewer shots is left out of more")
     asked = parser.parse_args()
-    features = Features(load(asked.model), default_folder())
-    labelled, tested = splits(asked.data, None, 0)
-    image_ND, label_N = features.images(tested.source, tested.fingerprint), table(tested.source).label_N
-    for count in asked.shots:
-        drawn = [shots_of(features, labelled, tested, count, seed) for seed in range(asked.seeds)]
-        words_RN = torch.stack([hits(shots.zero_shot(), image_ND, label_N) for shots in drawn])
+    torch.set_num_threads(1)
+    world = photos(asked.photos) if asked.photos else kinds()
+    slow: set[str] = set()
+    for shots in asked.shots:
         for entry in methods():
-            made = [fitted(entry.id, shots, {}) for shots in drawn]
-            hit_RN = torch.stack([hits(head, image_ND, label_N) for head, _, _ in made])
-            low, high = interval(hit_RN - words_RN)
-            row = {
-                "method": entry.id,
-                "shots": count,
-                "top1": round(float(hit_RN.mean()), 4),
-                "words": round(float(words_RN.mean()), 4),
-                "gain": round(float((hit_RN - words_RN).mean()), 4),
-                "interval": [round(low, 4), round(high, 4)],
-                "seconds": round(statistics.median(seconds for _, _, seconds in made), 2),
-            }
-            print(json.dumps(row), flush=True)
+            if (asked.only and entry.id not in asked.only) or entry.id in slow:
+                continue
+            if "labels" not in entry.card.needs and shots != asked.shots[0]:
+                continue
+            began = time.monotonic()
+            try:
+                row = measured(entry, world, shots if "labels" in entry.card.needs else 0, asked.draws)
+            except UsageError as error:
+                say(f"{entry.id}: left out: {error}")
+                slow.add(entry.id)
+                continue
+            write(row)
+            say(f"{entry.id} {row['shots']} shots: {row['top1']:.3f} gain {row['gain']:+.3f} {row['interval']} kept {row['retention']:.3f}")
+            if time.monotonic() - began > asked.most:
+                slow.add(entry.id)
+    import adapt_page
+
+    adapt_page.write()
 
 
 if __name__ == "__main__":

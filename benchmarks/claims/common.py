@@ -167,7 +167,8 @@ def arm(claim: Claim, run: Run, name: str, seed: int, smoke: bool) -> tuple[dict
     parts = [inspect.getsource(claim.train)] if claim.train else []
     parts += [str(dataset.fingerprint())] if dataset is not None else []
     folder = cache_folder() / ("smoke" if smoke else "runs") / key_of(run, *parts)
-    made = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HERE.glob("*.py"))) + claim.id.encode()).hexdigest()[:8]
+    asked = f"{claim.id} {claim.measure.__module__}.{claim.measure.__qualname__}"  # one arm may be measured in two ways
+    made = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HERE.glob("*.py"))) + asked.encode()).hexdigest()[:8]
     kept = folder / f"measured-{made}.json"
     if kept.exists() and not smoke:
         table = json.loads(kept.read_text())
