@@ -38,13 +38,30 @@ def card_text(entry: Entry) -> dict[str, str]:
     raise ValueError(f"{entry.module} declares no CARD")
 
 
-def claims_file() -> Path | None:
-    """Where measured claims are kept: beside the package's data, or ``docs/`` of a source checkout."""
+def records_file(name: str) -> Path | None:
+    """Where measured numbers of this name are kept: beside the package's data, or in ``docs/`` of a source checkout; None without any."""
     checkout = PACKAGE.parent.parent
-    places = [PACKAGE / "claims.jsonl"]
+    places = [PACKAGE / name]
     if (checkout / "pyproject.toml").is_file():
-        places.append(checkout / "docs" / "claims.jsonl")
+        places.append(checkout / "docs" / name)
     return next((place for place in places if place.is_file()), None)
+
+
+def claims_file() -> Path | None:
+    """Where measured claims are kept."""
+    return records_file("claims.jsonl")
+
+
+def adaptations() -> dict[str, dict[str, Any]]:
+    """By method id what adaptation gained on the embedded drawings, at the most labelled pictures that were measured.
+
+    Keys ``shots, gain, interval, retention, trainable, seconds, about``; see ``benchmarks/adapt_shots.py``. Empty without a file.
+    """
+    path, found = records_file("adapt.jsonl"), {}
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path else []
+    for row in sorted((row for row in rows if row["world"] == "kinds"), key=lambda row: row["shots"]):
+        found[row["method"]] = {key: row[key] for key in ("shots", "gain", "interval", "retention", "trainable", "seconds", "about")}
+    return found
 
 
 def measured(path: Path | None) -> dict[str, dict[str, Any]]:
