@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from diptych.towers.prompts import Inserted, text_start
 from diptych.towers.text import TransformerConfig
 
 CONTEXT = 20
-BYTES = {"vocab": 300, "context": CONTEXT, "width": 16, "depth": 2, "heads": 2, "pad_id": 258}
+BYTES: dict[str, Any] = {"vocab": 300, "context": CONTEXT, "width": 16, "depth": 2, "heads": 2, "pad_id": 258}
 TEXTS = {
     "causal": TransformerConfig(**BYTES, mlp=24, pool="eos", eos_id=257),
     "both ways": TransformerConfig(**BYTES, mlp=24, causal=False, pool="last"),
