@@ -87,7 +87,16 @@ def tiny_work(model: DualEncoder, count: int = 4, classes: int = 4, seed: int = 
     assert text_KD is not None
     captions = tuple((f"a {names[int(k)]} wall",) for k in label_N)
     shots = Shots(
-        image_SD, label_N, text_KD, names, float(model.scale), generator(seed, "draw"), None, captions, model.templates, model.encode_text
+        image_SD,
+        label_N,
+        text_KD,
+        names,
+        float(model.scale.detach()),
+        generator(seed, "draw"),
+        None,
+        captions,
+        model.templates,
+        model.encode_text,
     )
     none = Pictures(lambda index_B: image_NCHW[index_B], torch.arange(0))
     return Work(model, shots, Pictures(lambda index_B: image_NCHW[index_B], torch.arange(len(label_N))), none).take(index)
