@@ -62,7 +62,7 @@ def command(
         test=test,
         unlabelled=unlabelled,
         lose_at_most=lose_at_most,
-        keep=tuple(keep) or KEPT,
+        keep=tuple(keep) or None,
         seed=seed,
         out=folder,
         command=shlex.join(["diptych", *sys.argv[1:]]),

@@ -19,8 +19,9 @@ from diptych.engine.fewshot import Choice, Made, fitted
 from diptych.evaluate.features import Features, default_folder
 from diptych.evaluate.material import Material, material
 from diptych.evaluate.run import evaluate
+from diptych.recipes.cost import cost
 from diptych.recipes.given import splits, work_of
-from diptych.recipes.retain import Held, hold
+from diptych.recipes.retain import Held, check_limit, hold
 from diptych.towers.head import Head
 
 KEPT = ("pictograms/unseen", "pictograms/retrieval")  # what retention is measured on: concepts never trained on, and retrieval
@@ -40,6 +41,7 @@ class Adapted:
         shots: labelled pictures that were used.
         numbers: how many numbers were trained or computed.
         held: how far the model was taken back towards its parent, where a limit was set.
+        milliseconds: one picture named by the model's ``"rule"``, and by its towers and words (``"plain"``); None without a rule.
     """
 
     model: Any
@@ -52,6 +54,7 @@ class Adapted:
     numbers: int
     held: Held | None = None
     keep: tuple[str, ...] = KEPT
+    milliseconds: Mapping[str, float] | None = None
 
     def retention(self) -> float:
         """The smallest share that was kept of the parent's hits outside the data's classes; 1 where nothing was measured."""
@@ -72,6 +75,7 @@ class Adapted:
             "cross_validation": self.choice.accuracy,
             "shots": self.shots,
             "share": 1.0 if self.held is None else self.held.share,
+            "milliseconds": None if self.milliseconds is None else dict(self.milliseconds),
             "records": [record.as_dict() for record in self.records],
         }
 
@@ -86,7 +90,7 @@ def adapt(
     test: Any = None,
     unlabelled: Any = None,
     lose_at_most: float | None = None,
-    keep: Sequence[str] = KEPT,
+    keep: Sequence[str] | None = None,
     seed: int = 0,
     cache: str | Path | Literal[False] | None = None,
     out: str | Path | None = None,
@@ -105,7 +109,7 @@ def adapt(
         test: what is measured on, instead of the data's own test split.
         unlabelled: pictures whose labels nobody looks at; ``"test"`` takes the test pictures (transductive: said in the method's page).
         lose_at_most: points of top-1 that may be lost on held-out concepts; beyond it the model goes back towards its parent.
-        keep: sets that retention is measured on.
+        keep: sets that retention is measured on; :data:`KEPT` by default.
         seed: of the draw of shots and held-out pictures, and of what a method draws.
         cache: folder of cached rows; None is the user's cache folder, False keeps nothing.
         out: a folder for records and the report of the measurement.
@@ -117,6 +121,8 @@ def adapt(
         SealedError: the labelled pictures are a sealed set or share a picture with the test pictures.
     """
     say = say or (lambda line: None)
+    keep = KEPT if keep is None else tuple(keep)
+    check_limit(lose_at_most)
     if isinstance(model, (str, Path)):
         from diptych.towers.formats.load import load
 
@@ -133,6 +139,8 @@ def adapt(
     if lose_at_most is not None and isinstance(made, Tuned):
         made, held = hold(model, made, lose_at_most, folder, seed)
         say(held.told())
+    elif lose_at_most is not None:
+        say("kept within the limit: the towers are the parent's own, so nothing is lost for other words")
     changed = named(work, made, compared[0].method)
     common: dict[str, Any] = {"baseline": model, "seed": seed, "cache": cache, "out": out, "command": command, "progress": progress}
     answers = changed.head is not None or changed.rule is not None
@@ -143,7 +151,8 @@ def adapt(
     gain = next(record for record in records if (record.protocol, record.metric) == wanted and record.set == tested.name)
     numbers = made.numbers if isinstance(made, Tuned) else made.numbers()
     return Adapted(
-        changed, compared[0], tuple(compared), gain, tuple(records), seconds, len(work.shots.label_S), numbers, held, tuple(keep)
+        changed, compared[0], tuple(compared), gain, tuple(records), seconds, len(work.shots.label_S), numbers, held, tuple(keep),
+        cost(changed, tested),
     )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def splits(data: Any, test: Any, seed: int, labels: bool = True) -> tuple[Materi
     elif test is not None:
         labelled, tested = given, material(test)
     elif given.sealed and not labels:
-        labelled, tested = given.take(torch.zeros(0, dtype=torch.int64)), given
+        labelled, tested = replace(given.take(torch.zeros(0, dtype=torch.int64)), sealed=False), given
     else:
         seal.check(given.source, what=f"set {given.name!r}", sealed=given.sealed)
         labelled, tested = _held_out(given, seed)
@@ -108,7 +108,9 @@ def shots_of(features: Features, labelled: Material, tested: Material, count: in
 
 
 def _drawn(labelled: Material, count: int | None, seed: int) -> Tensor:
-    """Which samples are the shots."""
+    """Which samples are the shots; none of none."""
+    if not len(labelled.source):
+        return torch.zeros(0, dtype=torch.int64)
     label_N = table(labelled.source).label_N
     chosen = (label_N >= 0).nonzero()[:, 0]
     if count is None:

@@ -49,6 +49,12 @@ class Held:
         )
 
 
+def check_limit(limit: float | None) -> None:
+    """Nothing, or :class:`UsageError` for a limit below 0."""
+    if limit is not None and limit < 0:
+        raise UsageError(f"lose at most {limit:g}", "it is points of accuracy", "Give 0 or more, such as 1.0")
+
+
 def hold(parent: DualEncoder, tuned: Tuned, limit: float, folder: Path | None, seed: int = 0) -> tuple[Tuned, Held]:
     """The tuned model, taken back as far as it must be.
 
@@ -58,8 +64,7 @@ def hold(parent: DualEncoder, tuned: Tuned, limit: float, folder: Path | None, s
     Raises:
         UsageError: a negative limit.
     """
-    if limit < 0:
-        raise UsageError(f"lose at most {limit:g}", "it is points of accuracy", "Give 0 or more, such as 1.0")
+    check_limit(limit)
     before = hits(parent, folder)
     asked: list[tuple[float, float]] = []
     model = tuned.model
