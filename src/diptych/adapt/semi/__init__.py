@@ -1,0 +1,1 @@
+"""Methods that learn a head from a few labelled pictures and many without labels."""
