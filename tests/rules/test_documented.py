@@ -36,6 +36,15 @@ def test_the_page_of_methods_is_up_to_date():
     assert (ROOT / "docs" / "methods.md").read_text(encoding="utf-8") == script["page"]()
 
 
+def test_the_page_of_adaptation_is_up_to_date():
+    """When it is not: python scripts/adapt_page.py."""
+    script = runpy.run_path(str(ROOT / "scripts" / "adapt_page.py"))
+    docs, rows = ROOT / "docs", script["records"]()
+    assert (docs / "adapt-methods.md").read_text(encoding="utf-8") == script["page"](rows)
+    for world in {row["world"] for row in rows}:
+        assert (docs / f"adapt-{world}.svg").read_text(encoding="utf-8") == script["plot"](rows, world)
+
+
 def test_the_page_of_protocols_is_up_to_date():
     """When it is not: python scripts/protocols_page.py."""
     script = runpy.run_path(str(ROOT / "scripts" / "protocols_page.py"))

@@ -19,6 +19,7 @@ from diptych.core.card import Card
 from diptych.data.sources.base import class_caption
 from diptych.evaluate.details import Thumbs
 from diptych.evaluate.material import Table
+from diptych.evaluate.metrics import ranked
 from diptych.evaluate.metrics import retrieval as metric
 from diptych.evaluate.outcome import About, Metric, Outcome, Question
 from diptych.evaluate.set_metrics import both_ways, in_front
@@ -45,6 +46,8 @@ ABOUT = {
     **{f"image_to_text_r@{k}": About(f"Image → text, recall at {k}", f"a right caption is among the first {k}") for k in (5, 10)},
     "text_to_image_r@1": About("Text → image, recall at 1", "the right picture comes first"),
     "image_to_text_r@1": About("Image → text, recall at 1", "a right caption comes first"),
+    "text_to_image_mAP": About("Text → image, mean average precision", "where all right pictures stand"),
+    "image_to_text_mAP": About("Image → text, mean average precision", "where all right captions stand"),
     "mean_r@1": About("Recall at 1, both ways", "the mean of text → image and image → text"),
 }
 
@@ -78,7 +81,7 @@ def applies(question: Question) -> bool:
 
 
 def run(question: Question) -> Outcome:
-    """Recall at 1, 5 and 10, text → image and image → text, on the pictures that have captions.
+    """Recall at 1, 5 and 10 and mean average precision, text → image and image → text, on the pictures that have captions.
 
     Intervals resample pictures, or concepts where the set names them.
     """
@@ -97,6 +100,12 @@ def run(question: Question) -> Outcome:
     ):
         metrics += [Metric(f"{name}_r@{k}", metric.recall(rank, k), unit, metric.recall_chance(k, gallery, answers)) for k in AT]
     metrics += both_ways(question.metric, metrics[0], metrics[len(AT)])
+    for name, query, gallery, group, other, answers in (
+        ("text_to_image", text_MD, image_ND, group_M, group_N, answers_M),
+        ("image_to_text", image_ND, text_MD, group_N, group_M, answers_N),
+    ):
+        value = ranked.average_precision(query, gallery, group, other)
+        metrics.append(Metric(f"{name}_mAP", value, group, ranked.chance(len(gallery), answers), hits=False))
     show = {
         "texts": texts,
         "owner_M": owner_M,
