@@ -44,9 +44,10 @@ def imported(kind: str, seed: int = 0) -> DualEncoder:
                 value.copy_(torch.randn(value.shape, generator=draw) * 0.2 + ("norm" in name and name.endswith("weight")))
         diptych.save(made, folder, format="huggingface")
         found = diptych.load(folder)
-    found.tokenizer = Tokenizer.byte_level(CONTEXT)
-    found.config = found.config.model_copy(update={"tokenizer": found.tokenizer.config, "name": kind})
-    return found.eval()
+    text = found.config.text.model_copy(update={"pad_id": 258})
+    ours = DualEncoder(found.config.model_copy(update={"text": text, "name": kind}), Tokenizer.byte_level(CONTEXT)).eval()
+    ours.load_state_dict(found.state_dict())
+    return ours
 
 
 def pictures(count: int, seed: int = 0, side: int = SIDE) -> Tensor:
