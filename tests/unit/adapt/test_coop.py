@@ -38,10 +38,10 @@ def one_by_one(model, names, context, own=False):
 @pytest.mark.parametrize("own", [False, True])
 def test_training_is_the_papers(work, own):
     shots, epochs = work.shots, 3
-    made = coop(again(work), context=3, own=own, epochs=epochs, batch=5)
+    made = coop(again(work), context=3, words="a ", own=own, epochs=epochs, lr=0.2, batch=5)
     draw = generator(0, "prompt draw")
     model = copy_of(work.model).double()
-    context = start(model, "", 3, draw).double()
+    context = start(model, "a ", 3, draw).double()
     context = context.expand(len(NAMES), -1, -1).clone() if own else context
     speed, losses = None, []
     for epoch in range(epochs):
@@ -53,7 +53,7 @@ def test_training_is_the_papers(work, own):
             (gradient,) = torch.autograd.grad(torch.nn.functional.cross_entropy(told, shots.label_S[part]), context)
             answers = REFERENCE["logits"](shots.image_SD[part].double().tolist(), text.tolist(), shots.scale)
             seen += REFERENCE["loss"](answers, shots.label_S[part].tolist()) * len(part) / len(shots.label_S)
-            lr = REFERENCE["rate"](epoch, step, 4, epochs, 0.002)
+            lr = REFERENCE["rate"](epoch, step, 4, epochs, 0.2)
             flat, speed = REFERENCE["sgd"](context.flatten().tolist(), gradient.flatten().tolist(), speed, lr)
             context = torch.tensor(flat, dtype=torch.float64).reshape(context.shape)
         losses.append(seen)

@@ -69,6 +69,14 @@ class Names:
             made.append(checkpoint(self._piece, ids_GL, mine, use_reentrant=False) if again else self._piece(ids_GL, mine))
         return torch.cat(made)[self.back_K]
 
+    def each(self, context_BMW: Tensor) -> Tensor:
+        """Unit rows (B, K, D) of all names behind every one of several contexts."""
+        made = [
+            self._piece(ids_GL.repeat(len(context_BMW), 1), context_BMW.repeat_interleave(len(ids_GL), 0)).unflatten(0, (-1, len(ids_GL)))
+            for _, ids_GL in self.pieces
+        ]
+        return torch.cat(made, dim=1)[:, self.back_K]
+
     def _piece(self, ids_GL: Tensor, context: Tensor) -> Tensor:
         return self.model.text_features(ids_GL, prompts=Inserted((context,), self.at))
 
@@ -101,18 +109,25 @@ def token_rows(model: DualEncoder, text: str) -> Tensor:
     return table.weight.detach()[torch.tensor(ids, device=table.weight.device)].clone()
 
 
-def start(model: DualEncoder, words: str, count: int, draw: Generator) -> Tensor:
+def start(model: DualEncoder, words: str | None, count: int, draw: Generator, templates: Sequence[str] = ()) -> Tensor:
     """A first context (``count``, W): the words' tokens stand last, in front of the class, and random ones (deviation 0.02) before them.
+
+    Args:
+        words: "" for random tokens alone; None takes those before the class in the first of the ``templates`` that has any, as many of the
+            last ones as there is room for.
 
     Raises:
         UsageError: the words are more tokens than ``count``.
     """
     made_MW = 0.02 * torch.randn(count, model.text.width, generator=draw).to(model.device)
-    if not words:
+    told = next((before for before in (one.split("{")[0] for one in templates) if before.strip()), "") if words is None else words
+    if not told:
         return made_MW
-    told_TW = token_rows(model, words)
+    told_TW = token_rows(model, told)
+    if words is None:
+        told_TW = told_TW[-count:]
     if len(told_TW) > count:
-        raise UsageError(f"words {words!r}", f"they are {len(told_TW)} tokens, the context has {count}", "Make it longer, or say less")
+        raise UsageError(f"words {told!r}", f"they are {len(told_TW)} tokens, the context has {count}", "Make it longer, or say less")
     made_MW[count - len(told_TW) :] = told_TW.to(made_MW)
     return made_MW
 

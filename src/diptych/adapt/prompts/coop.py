@@ -53,7 +53,7 @@ class Options(BaseModel):
 
     Args:
         context: tokens in front of the class name.
-        words: what the last of them are at first; "" begins with random ones.
+        words: what the last of them are at first; "" begins with random ones, None with those of the template in use.
         own: each class has a context of its own.
         epochs: passes over the labelled pictures.
         lr: first learning rate.
@@ -62,7 +62,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     context: int = Field(default=16, ge=1)
-    words: str = ""
+    words: str | None = ""
     own: bool = False
     epochs: int = Field(default=50, ge=1)
     lr: float = Field(default=0.002, gt=0.0)
@@ -70,7 +70,7 @@ class Options(BaseModel):
 
 
 def coop(
-    work: Work, *, context: int = 16, words: str = "", own: bool = False, epochs: int = 50, lr: float = 0.002, batch: int = 32
+    work: Work, *, context: int = 16, words: str | None = "", own: bool = False, epochs: int = 50, lr: float = 0.002, batch: int = 32
 ) -> Tuned:
     """The model with the learned prompts, or with a head where each class has its own; see the module.
 
@@ -79,7 +79,7 @@ def coop(
     """
     shots, model = work.shots, frozen(work)
     names = Names(model, [AFTER.replace("{}", name) for name in shots.classes], context)
-    learned = start(model, words, context, shots.draw)
+    learned = start(model, words, context, shots.draw, shots.templates)
     learned = learned.expand(len(shots.classes), -1, -1).clone() if own else learned
     learned.requires_grad_()
     image_SD, label_S = shots.image_SD.to(model.device), shots.label_S.to(model.device)
