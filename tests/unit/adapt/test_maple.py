@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from towers_world import tiny_work
 import diptych
 from diptych.adapt.attach import copy_of
 from diptych.adapt.parts.context import token_rows
-from diptych.adapt.parts.deep import begun, depth_of
+from diptych.adapt.parts.deep import Deep, begun, depth_of
 from diptych.adapt.prompts.maple import coupled, maple
 from diptych.core.errors import UsageError
 from diptych.core.rng import generator
@@ -43,7 +44,7 @@ def text_rows(model: DualEncoder, names, layers) -> Tensor:
 @pytest.mark.parametrize("vision", [True, False])
 def test_training_is_the_papers(work, vision) -> None:
     shots, epochs, bound = work.shots, 2, 16**-0.5
-    made = maple(again(work), context=2, vision=vision, words="", epochs=epochs, batch=5)
+    made = maple(again(work), context=2, vision=vision, words="", epochs=epochs, lr=0.05, batch=5)
     draw, model = generator(0, "prompt draw"), copy_of(work.model).double()
     first = [0.02 * torch.randn(2, 16, generator=draw) for _ in range(2)]
     if vision:
@@ -63,7 +64,7 @@ def test_training_is_the_papers(work, vision) -> None:
             text = text_rows(model, shots.classes, learned[:2])
             gradients = torch.autograd.grad(F.cross_entropy(shots.scale * image @ text.T, shots.label_S[part]), learned)
             seen += REFERENCE["loss"](image.tolist(), text.tolist(), shots.scale, shots.label_S[part].tolist()) * len(part) / 16
-            lr = SGD["rate"](epoch, step, 4, epochs, 0.0035)
+            lr = SGD["rate"](epoch, step, 4, epochs, 0.05)
             for i, (one, gradient) in enumerate(zip(learned, gradients, strict=True)):
                 flat, speeds[i] = SGD["sgd"](one.flatten().tolist(), gradient.flatten().tolist(), speeds[i], lr)
                 learned[i] = torch.tensor(flat, dtype=torch.float64).reshape(one.shape)
@@ -136,6 +137,13 @@ def test_towers_without_places_for_prompts_are_named() -> None:
     prompts = Prompts.of(text=[torch.zeros(2, 32)])
     with pytest.raises(UsageError, match="reads prompts already"):
         maple(tiny_work(model.with_prompts(prompts)), vision=False)
+
+
+def test_names_keep_their_order_behind_deep_prompts(work) -> None:
+    names = ("a long name", "owl", "red pear", "")
+    deep = Deep.of(replace(work, shots=replace(work.shots, classes=names)), 2)
+    layers = list(torch.randn(2, 2, 16, generator=generator(0, "layers")))
+    torch.testing.assert_close(deep.text(layers), text_rows(deep.model, names, layers), atol=1e-5, rtol=1e-5)
 
 
 def test_couplings_are_one_for_each_layer() -> None:

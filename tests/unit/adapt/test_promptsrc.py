@@ -32,7 +32,7 @@ def work():
 def test_training_is_the_papers(work, agree, ensemble) -> None:
     """Every step in float64: the prompts after each epoch, and the mean of them that the model gets."""
     shots, epochs = work.shots, 3
-    given = {"context": 2, "words": "", "templates": SAID, "deviation": 0.2}
+    given = {"context": 2, "words": "", "templates": SAID, "deviation": 0.2, "lr": 0.05}
     made = promptsrc(again(work), epochs=epochs, batch=6, agree=agree, ensemble=ensemble, **given)
     draw, model = generator(0, "prompt draw"), copy_of(work.model).double()
     first = [0.02 * torch.randn(2, width, generator=draw) for width in (16, 16, 32, 32)]
@@ -55,7 +55,7 @@ def test_training_is_the_papers(work, agree, ensemble) -> None:
             slow = REFERENCE["loss"](*rows, shots.scale, shots.label_S[part].tolist(), agree=agree)
             assert float(loss.detach()) == pytest.approx(slow, rel=1e-9)
             seen += slow * len(part) / 16
-            lr = SGD["rate"](epoch, step, 3, epochs, 0.0025)
+            lr = SGD["rate"](epoch, step, 3, epochs, 0.05)
             for i, (one, gradient) in enumerate(zip(learned, torch.autograd.grad(loss, learned), strict=True)):
                 flat, speeds[i] = SGD["sgd"](one.flatten().tolist(), gradient.flatten().tolist(), speeds[i], lr)
                 learned[i] = torch.tensor(flat, dtype=torch.float64).reshape(one.shape)

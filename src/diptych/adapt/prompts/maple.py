@@ -50,7 +50,7 @@ CARD = Card(
     claim="coupled deep prompts in both towers beat prompts of the text alone in the harmonic mean of base and new classes",
     published="+3.45 points on new classes and +2.72 in the harmonic mean over CoCoOp, 11 sets, 16 shots (ViT-B/16)",
 )
-GRID: dict[str, tuple[float, ...]] = {}
+GRID = {"lr": (0.0035, 0.02)}
 
 
 class Options(BaseModel):

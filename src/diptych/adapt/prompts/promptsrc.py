@@ -53,7 +53,7 @@ CARD = Card(
     claim="prompts held near the parent name new classes better than plainly learned ones, at about the same accuracy on base classes",
     published="new classes 76.10, base 84.26 against 71.69 and 84.21 of the same prompts unheld, 11 sets, 16 shots (ViT-B/16, table 1)",
 )
-GRID: dict[str, tuple[float, ...]] = {}
+GRID = {"lr": (0.0025, 0.02)}
 TEMPLATES = (
     *("a photo of a {}.", "a photo of the {}.", "a close-up photo of a {}.", "a blurry photo of a {}.", "a dark photo of the {}."),
     *("a bright photo of a {}.", "a photo of one {}.", "a photo of a small {}.", "a photo of a large {}.", "a photo of many {}."),
