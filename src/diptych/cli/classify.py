@@ -22,7 +22,7 @@ def command(
     items: Annotated[
         list[str], typer.Argument(metavar="[MODEL] IMAGES...", help="Model, then image files or folders.", show_default=False)
     ],
-    labels: Annotated[str, typer.Option("--labels", help="Labels, separated by commas.")] = "",
+    labels: Annotated[str, typer.Option("--labels", help="Labels, separated by commas; an adapted model has its own.")] = "",
     labels_file: Annotated[Path | None, typer.Option("--labels-file", help="A text file with one label a line.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Model; then every positional is an image.")] = None,
     template: Annotated[list[str], typer.Option("--template", help="Prompt with {} for the label; repeat for an ensemble.")] = [],  # noqa: B006
@@ -33,12 +33,17 @@ def command(
 ) -> None:
     """Label pictures with your own words: one row an image, with a probability."""
     name, rest = model_and_rest(items, model, "diptych classify mini photo.jpg --labels cat,dog")
-    known = read_labels(labels, labels_file)
+    known = read_labels(labels, labels_file) if labels or labels_file is not None else None
     paths = image_files(rest)
 
     from diptych import load
 
-    classifier = load(name).classifier(known, templates=tuple(template) or None)
+    loaded = load(name)
+    if known is None and not template:
+        known = own_labels(loaded)
+    if known is None:
+        known = read_labels(labels, labels_file)
+    classifier = loaded.classifier(known, templates=tuple(template) or None)
     answers, chances_NK = classifier.predict(paths, none_below=none_below)
     rows = []
     for path, answer, chance_K in zip(paths, answers, chances_NK, strict=True):
@@ -56,6 +61,12 @@ def lines(row: dict[str, Any]) -> list[tuple[str, str, str]]:
     if row["label"] is None:
         more = row["top"] if more else []
     return head + [("", item["label"], f"{item['probability']:.3f}") for item in more]
+
+
+def own_labels(model: Any) -> list[str] | None:
+    """The classes that the model was adapted to; None where it was not."""
+    found = next((part.classes for part in (model.rule, model.head) if part is not None and part.classes), None)
+    return None if found is None else list(found)
 
 
 def read_labels(labels: str, file: Path | None) -> list[str]:

@@ -158,7 +158,8 @@ class Routes:
     async def classify(self, request: Request) -> Response:
         """``{"labels", "results": [{"label", "probability", "top"}]}``."""
         form = await forms.read(request, forms.Classify)
-        return json_response({"labels": form.labels, "results": await self.within(self.service.classify(form))})
+        labels, results = await self.within(self.service.classify(form))
+        return json_response({"labels": labels, "results": results})
 
     async def embeddings(self, request: Request) -> Response:
         """OpenAI's ``{"object": "list", "data": […], "model", "usage"}``."""

@@ -57,10 +57,10 @@ class Images(Form):
 
 
 class Classify(Form):
-    """Body of ``/classify``. Without templates the model's own are used."""
+    """Body of ``/classify``. Without templates the model's own are used; an adapted model answers for its own classes without labels."""
 
     images: list[Data] = Field(min_length=1, max_length=MANY)
-    labels: list[Text] = Field(min_length=1, max_length=1000)
+    labels: list[Text] = Field(default=[], max_length=1000)
     templates: list[Annotated[Text, Field(pattern=r"\{\}")]] | None = Field(default=None, min_length=1, max_length=8)
     none_below: float | None = Field(default=None, ge=0, le=1, description='answer null, "none of these", below this probability')
     top: int = Field(default=1, ge=1, le=1000)

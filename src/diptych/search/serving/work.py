@@ -66,7 +66,7 @@ class Service:
         self.batcher = Batcher({"text": self._texts, "image": self._images}, limits.batch, limits.queue, limits.seconds / 2)
         self._shared = cast(DualEncoder, Shared(model, self.batcher))
         self.decoding, self.searching = Pool(DECODERS, "decode", limits.queue), Pool(SEARCHERS, "search", limits.queue)
-        self._lock = threading.Lock()
+        self._lock, self._turn = threading.Lock(), threading.Lock()
         self._classifiers: OrderedDict[tuple[tuple[str, ...], tuple[str, ...] | None], Classifier] = OrderedDict()
 
     def close(self) -> None:
@@ -113,22 +113,44 @@ class Service:
         assert tokenizer is not None
         return await self.decoding.run(lambda: int(lengths(tokenizer(list(texts)), tokenizer.pad_id).sum()))
 
-    async def classify(self, form: Classify) -> list[dict[str, Any]]:
-        """The likeliest labels of each picture."""
-        rows_ND = torch.from_numpy(await self.image_rows([picture(item) for item in form.images]))
+    async def classify(self, form: Classify) -> tuple[list[str], list[dict[str, Any]]]:
+        """The labels, and the likeliest of them for each picture."""
+        raw = [picture(item) for item in form.images]
         classifier = await self.searching.run(self._classifier, form)
-        names, chances_NK = classifier.predict(rows_ND, none_below=form.none_below)
-        value_NT, at_NT = chances_NK.topk(min(form.top, len(form.labels)), dim=-1)
+        if classifier.rule is not None and classifier.rule.config.reads == "pixels":
+            given = torch.stack([await self.decoding.run(self._prepared, at, item, False) for at, item in enumerate(raw)])
+        else:
+            given = torch.from_numpy(await self.image_rows(raw))
+        names, chances_NK = await self.searching.run(self._told, classifier, given, form.none_below)
+        value_NT, at_NT = chances_NK.topk(min(form.top, len(classifier.labels)), dim=-1)
         tops = [
-            [{"label": form.labels[at], "probability": round(value, 6)} for value, at in zip(values, places, strict=True)]
+            [{"label": classifier.labels[at], "probability": round(value, 6)} for value, at in zip(values, places, strict=True)]
             for values, places in zip(value_NT.tolist(), at_NT.tolist(), strict=True)
         ]
-        return [{"label": name, "probability": top[0]["probability"], "top": top} for name, top in zip(names, tops, strict=True)]
+        results = [{"label": name, "probability": top[0]["probability"], "top": top} for name, top in zip(names, tops, strict=True)]
+        return list(classifier.labels), results
+
+    def _told(self, classifier: Classifier, given: Tensor, none_below: float | None) -> tuple[list[str | None], Tensor]:
+        """What a classifier predicts; one request after another where its rule may remember what it saw."""
+        if classifier.rule is None:
+            return classifier.predict(given, none_below=none_below)
+        with self._turn:
+            return classifier.predict(given, none_below=none_below)
+
+    def _fitted(self, form: Classify) -> Classifier | None:
+        """The classifier that the model was adapted to be, where it is asked for; None where its words are."""
+        parts = [part for part in (getattr(self.model, "rule", None), getattr(self.model, "head", None)) if part is not None]
+        names = tuple(form.labels)
+        if form.templates is None and any(part.classes and names in ((), part.classes) for part in parts):
+            return self.model.classifier(names or None)
+        if not names:
+            raise Refused(422, "labels", "none were given, and the model was not adapted to classes of its own", "Send at least one label")
+        return None
 
     def _classifier(self, form: Classify) -> Classifier:
         """The classifier of these labels; the last few are kept."""
         key = (tuple(form.labels), None if form.templates is None else tuple(form.templates))
-        found = self._classifiers.get(key) or Classifier.from_labels(self._shared, form.labels, form.templates)
+        found = self._classifiers.get(key) or self._fitted(form) or Classifier.from_labels(self._shared, form.labels, form.templates)
         with self._lock:
             self._classifiers[key] = found
             self._classifiers.move_to_end(key)
