@@ -33,16 +33,14 @@ def command(
 ) -> None:
     """Label pictures with your own words: one row an image, with a probability."""
     name, rest = model_and_rest(items, model, "diptych classify mini photo.jpg --labels cat,dog")
-    known = read_labels(labels, labels_file) if labels or labels_file is not None else None
-    paths = image_files(rest)
+    given = bool(labels) or labels_file is not None
+    known = read_labels(labels, labels_file) if given else None
 
     from diptych import load
 
     loaded = load(name)
-    if known is None and not template:
-        known = own_labels(loaded)
-    if known is None:
-        known = read_labels(labels, labels_file)
+    known = known or (None if template else own_labels(loaded)) or read_labels(labels, labels_file)
+    paths = image_files(rest)
     classifier = loaded.classifier(known, templates=tuple(template) or None)
     answers, chances_NK = classifier.predict(paths, none_below=none_below)
     rows = []
