@@ -28,11 +28,13 @@ def at_work(model, **options):
     return tpt(work(model), **(FEW | options)).answer(model, LABELS)
 
 
-@pytest.mark.parametrize(("kind", "reset", "steps"), [("clip", "each", 1), ("siglip", "stream", 2)])
-def test_a_picture_is_tuned_as_in_the_plain_loop(kind, reset, steps):
+@pytest.mark.parametrize(
+    ("kind", "reset", "steps", "lr"), [("clip", "each", 1, 0.02), ("siglip", "stream", 2, 0.02), ("clip", "stream", 2, 0.5)]
+)
+def test_a_picture_is_tuned_as_in_the_plain_loop(kind, reset, steps, lr):
     model = copy.deepcopy(imported(kind)).double()
     given = pictures(2)
-    rule = tpt(work(imported(kind)), **FEW, reset=reset, steps=steps, lr=0.02)
+    rule = tpt(work(imported(kind)), **FEW, reset=reset, steps=steps, lr=lr)
     got = rule.answer(model, LABELS).logits(given)
     start = rule.get_buffer("context").double().tolist()
     names = Names(model, ["{}.".replace("{}", label) for label in LABELS], len(start))
@@ -40,7 +42,7 @@ def test_a_picture_is_tuned_as_in_the_plain_loop(kind, reset, steps):
     for index, picture in enumerate(given):
         views = model.image_features(views_of(picture, 5, 0.08, 0)).detach().tolist()
         scale = float(model.scale.detach())
-        settings = {"share": 0.4, "steps": steps, "lr": 0.02}
+        settings = {"share": 0.4, "steps": steps, "lr": lr}
         with torch.no_grad():
             wanted, context, moments = REFERENCE(
                 views, lambda c: names.rows(torch.tensor(c, dtype=torch.float64)).tolist(), context, scale, moments=moments, **settings
