@@ -1,0 +1,1 @@
+"""Methods whose labelled pictures lie with several clients that share no picture."""
