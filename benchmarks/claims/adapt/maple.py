@@ -4,7 +4,7 @@ from arms import Comparison, main
 from base_new import METRICS, pair, prompts, words
 
 GIVEN = {"lr": 0.02, "words": "a drawing of a"}
-NOTE = "learning rate 0.02 in both arms, which held-out labelled pictures of another draw liked as much as 0.0035; the paper has harmonic means"
+NOTE = "learning rate 0.02 in both arms, as good as 0.0035 on held-out labelled pictures of another draw; the paper has harmonic means"
 ORDER = (METRICS[2], METRICS[1], METRICS[0])
 
 if __name__ == "__main__":

@@ -25,11 +25,10 @@ sure pictures, B pictures of a step.
 that ``diptych.load`` takes, whose image rows serve; it is given the prepared pictures, resized to its own size. Without ``aux`` the model's
 own rows serve, which is less than the paper: no second view, only a head that is trained on the surest pictures.
 
-The paper's descriptions come from a language model; here from a file, or keywords of the embedded corpus where it knows the class, and a
-class of which nothing is known has its templates alone. The head labels the pictures once, as they are (the paper's weak view does not move
-either); the student sees random crops, mirrored (the code also changes colours, blurs and tilts). Code: 50 prompts, uniform within ±sqrt(6 /
-(3 * patch² + V)); AdamW with learning rate 1e-3 and decay 0.01, 50 epochs of batches of 50. Here 20 epochs, the rate falling along a cosine.
-What comes back has the prompts, the layer norms, and a head for its classes; other names are compared with the same rows of pictures.
+The paper's descriptions come from a language model; here from a file, or keywords of the embedded corpus; a class that it does not know has
+its templates alone. The head labels the pictures once, as they are (nor does the paper's weak view move); the student sees random crops,
+mirrored (the code also changes colours, blurs and tilts). Code: 50 prompts, uniform within ±sqrt(6 / (3 * patch² + V)); AdamW with learning
+rate 1e-3 and decay 0.01, 50 epochs of batches of 50; here 20 epochs and a rate that falls along a cosine.
 """
 
 from __future__ import annotations
@@ -51,6 +50,7 @@ from diptych.adapt.parts.words import described, read_words
 from diptych.adapt.parts.work import Tuned, Work
 from diptych.core.card import Card
 from diptych.towers.dual import DualEncoder
+from diptych.towers.formats.load import load
 from diptych.towers.prompts import Inserted, Prompts
 
 CARD = Card(
@@ -65,8 +65,7 @@ CARD = Card(
     published="+3.6 points on average over LaFTer on 11 sets, +11.9 over zero-shot (ViT-B/32, no labels)",
 )
 GRID: dict[str, tuple[float, ...]] = {}
-HIDDEN, SMOOTH, DECAY = 256, 0.1, 0.01
-LEAST, PART = 16, 0.2  # sure pictures of each class
+HIDDEN, SMOOTH, DECAY, LEAST, PART = 256, 0.1, 0.01, 16, 0.2
 
 
 class Options(BaseModel):
@@ -74,7 +73,7 @@ class Options(BaseModel):
 
     Args:
         aux: a model whose image rows are the other features; None takes the model's own.
-        descriptions: a file of descriptions (see ``adapt/parts/words.py``); None takes keywords of the embedded corpus.
+        descriptions: a file of them (see ``adapt/parts/words.py``); None takes keywords of the embedded corpus.
         context: M.
         align: off, the descriptions' own answers tune the prompts.
         norms: the image tower's layer norms are trained too.
@@ -106,7 +105,7 @@ def told_rows(shots: Shots, descriptions: str | None) -> Tensor:
 
 
 def sure(chance_UK: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices (S,) and labels (S,) of the pictures that each class is surest of; see the module. No picture is taken for two classes."""
+    """Indices and labels (S,) of the pictures that each class is surest of; none is taken for two classes."""
     count = max(LEAST, int(PART * len(chance_UK) / chance_UK.shape[1]))
     order_UK, found = chance_UK.argsort(dim=1, descending=True, stable=True), {}
     for k in range(chance_UK.shape[1]):
@@ -144,11 +143,9 @@ def others(work: Work, aux: str | None) -> Tensor:
     """Rows (U, A) of the pictures without labels by the other model, or the model's own."""
     if aux is None:
         return work.shots.pool_UD
-    from diptych.towers.formats.load import load
-
     other = load(aux)
-    every = torch.arange(len(work.free)).split(256)
-    return torch.cat([other.encode_image([one.permute(1, 2, 0).cpu().numpy() for one in work.free(part)]) for part in every])
+    every = torch.arange(len(work.free))
+    return torch.cat([other.encode_image([one.permute(1, 2, 0).cpu().numpy() for one in work.free(part)]) for part in every.split(256)])
 
 
 def first_tokens(model: DualEncoder, count: int, draw: Generator) -> Tensor:
@@ -174,15 +171,14 @@ def nola(
     """The model with visual prompts and a head; see the module.
 
     Raises:
-        UsageError: the image tower has no blocks that read prompts, the model reads some already, or the file of descriptions does not fit.
-        DiptychError: the other model cannot be loaded.
+        UsageError: the image tower takes no prompts, the model reads some already, the file does not fit, or ``aux`` names no model.
     """
     shots, draw = work.shots, work.shots.draw
     depth_of(work.model, 1, ("image",))
     model, told_KD = frozen(work), told_rows(shots, descriptions)
-    label_U = (shots.pool_UD @ told_KD.T).argmax(1)
+    chance_UK = (shots.scale * shots.pool_UD @ told_KD.T).softmax(1)
+    label_U = chance_UK.argmax(1)
     if align:
-        chance_UK = (shots.scale * shots.pool_UD @ told_KD.T).softmax(1)
         label_U = aligned(others(work, aux), *sure(chance_UK), len(shots.classes), draw, align_epochs).argmax(1)
     token_MV = first_tokens(model, context, draw).to(model.device).requires_grad_()
     class_KD, label_U = told_KD.to(model.device).requires_grad_(), label_U.to(model.device)
@@ -196,8 +192,8 @@ def nola(
         learned = [token_MV, class_KD, *layers]
         settings = {"epochs": epochs, "batch": batch, "optimizer": torch.optim.AdamW}
         losses = fit(learned, loss_of, len(label_U), draw, lr=lr, weight_decay=DECAY, **settings)  # type: ignore[arg-type]
-    source = f"head on rows of {aux or 'the model itself'}" if align else "descriptions"
-    made_by = f"nola, {context} visual prompts, labels by the {source}, {epochs} epochs"
+    labels = f"a head on rows of {aux or 'its own'}" if align else "words"
+    made_by = f"nola, {context} prompts, labels by {labels}, {epochs} epochs"
     head = shots.linear(shots.scale * class_KD.detach().cpu(), made_by=made_by).to(model.device)
     prompts = Prompts.of(image=[token_MV.detach().cpu()], made_by=made_by).to(model.device)
     made = model.with_rule(None).with_prompts(prompts).with_head(head)
