@@ -51,6 +51,7 @@ class Index:
         self._background = background(model, folder, manifest.table)
         self._store = Store(folder, manifest.table)
         self._marks = folder / "feedback.jsonl"
+        self._seen = self._state(manifest)
         self._view = View.of(self._store, manifest, self._background, feedback.read(self._marks))
         self._sources: dict[str, Source] = {}
         self._lock = threading.Lock()
@@ -100,10 +101,18 @@ class Index:
         if manifest is None or manifest.fingerprint != self.manifest.fingerprint:
             raise DiptychError(f"index {self.folder}", "it was built again with another model, or is gone", "Open it again")
         with self._lock:
+            state = self._state(manifest)
+            if state == self._seen:
+                return False
             fresh = View.of(self._store, manifest, self._background, feedback.read(self._marks))
             changed = fresh.snapshot.path != self._view.snapshot.path
-            self.manifest, self._view, self._sources = manifest, fresh, {}
+            self.manifest, self._view, self._sources, self._seen = manifest, fresh, {}, state
         return changed
+
+    def _state(self, manifest: Manifest) -> tuple[Any, ...]:
+        """What a view depends on: settings, the table's last version, and the file of marks."""
+        marks = self._marks.stat() if self._marks.exists() else None
+        return manifest, self._store.version, None if marks is None else (marks.st_size, marks.st_mtime_ns)
 
     def ids(self) -> list[str]:
         """The id of every picture, in the order of the table."""

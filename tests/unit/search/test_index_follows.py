@@ -197,3 +197,25 @@ def test_kills_at_random_moments_lose_and_repeat_nothing(tmp_path, mini):
     embedded = sum(map(int, Path(f"{folder}.log").read_text().split()))
     assert embedded <= 60 + 6 * kills
     assert counts(build(pictures, folder, mini)) == (0, 0, 0, 0, 0, 60, 0)
+
+
+def test_looking_again_costs_nothing_where_nothing_was_written(tmp_path, monkeypatch):
+    """A server looks every second: a view is made anew only after pictures or marks have come."""
+    from diptych.search import index as indexing
+
+    draw(tmp_path / "p", 8)
+    index, _ = Index.build(tmp_path / "p", tmp_path / "i", "mini")
+    made = []
+    whole = indexing.View.of
+    monkeypatch.setattr(indexing.View, "of", lambda *given: made.append(1) or whole(*given))
+    assert [index.refresh() for _ in range(3)] == [False] * 3
+    assert made == []
+    draw(tmp_path / "p", 12)
+    build(tmp_path / "p", tmp_path / "i", index.model)
+    assert index.refresh() is True
+    assert (len(index), len(made)) == (12, 1)
+    assert index.refresh() is False
+    assert len(made) == 1
+    (tmp_path / "i" / "feedback.jsonl").write_text("")
+    index.refresh()
+    assert len(made) == 2
