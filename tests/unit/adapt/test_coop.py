@@ -67,10 +67,10 @@ def test_training_is_the_papers(work, own):
 
 
 def test_names_in_pieces_are_names_one_by_one(work):
-    names = ["a", "an owl", "snow and a tree", "", "a pear"]
+    names = ["a", "an owl", "snow and a tree", "", "a pear", "a pea"]
     rows = Names(copy_of(work.model), names, 2)
     context = torch.randn(2, 16, generator=generator(0, "context"))
-    own = torch.randn(5, 2, 16, generator=generator(1, "context"))
+    own = torch.randn(6, 2, 16, generator=generator(1, "context"))
     torch.testing.assert_close(rows.rows(context), one_by_one(work.model, names, context).detach(), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(rows.rows(own), one_by_one(work.model, names, own, True).detach(), atol=1e-5, rtol=1e-5)
     if work.model.text.crops:
@@ -79,13 +79,16 @@ def test_names_in_pieces_are_names_one_by_one(work):
 
 
 def test_pieces_that_are_computed_again_give_the_same_gradient(work, monkeypatch):
-    found = []
+    found, calls = [], []
+    piece = Names._piece
+    monkeypatch.setattr(Names, "_piece", lambda self, *given: calls.append(1) or piece(self, *given))
     for keep in (2**22, 1):
         monkeypatch.setattr("diptych.adapt.parts.context.KEEP", keep)
         context = torch.randn(2, 16, generator=generator(0, "context")).requires_grad_()
         weight = torch.randn(4, 32, generator=generator(1, "context"))
         found.append(torch.autograd.grad((Names(copy_of(work.model), NAMES, 2).rows(context) * weight).sum(), context)[0])
     torch.testing.assert_close(found[0], found[1])
+    assert len(calls) == 3 * len(Names(copy_of(work.model), NAMES, 2).pieces)
 
 
 @pytest.mark.parametrize("own", [False, True])
