@@ -36,6 +36,9 @@ def command(
         float | None, typer.Option("--lose-at-most", help="Points of top-1 that may be lost elsewhere; beyond, it goes back to the parent.")
     ] = None,
     keep: Annotated[list[str], typer.Option("--keep", help="Set that retention is measured on; may repeat.")] = [],  # noqa: B006
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Measure on at most this many test pictures, drawn by the seed.")
+    ] = None,
     settings: Annotated[list[str], typer.Option("--set", help="Option of the method, such as alpha=0.1; may repeat.")] = [],  # noqa: B006
     folder: Annotated[Path, typer.Option("--out", help="Folder for the model, records.jsonl and report.html.")] = Path("runs/adapt"),
     seed: Annotated[int, typer.Option("--seed", help="Seed of every draw.")] = 0,
@@ -63,6 +66,7 @@ def command(
         unlabelled=unlabelled,
         lose_at_most=lose_at_most,
         keep=tuple(keep) or None,
+        limit=limit,
         seed=seed,
         out=folder,
         command=shlex.join(["diptych", *sys.argv[1:]]),
@@ -73,10 +77,11 @@ def command(
     summary = found.summary(str(folder / "model"))
     low, high = summary["gain_interval"]
     each = summary["milliseconds"]
+    labelled = f"{summary['shots']:,} labelled pictures" if summary["shots"] else "no labelled picture"
     lines = (
         f"{summary['method']}: {100 * summary['gain']:+.1f} points top-1 on {found.gain.set} "
         f"(95% interval {100 * low:+.1f} to {100 * high:+.1f}), "
-        f"from {summary['shots']:,} labelled pictures in {summary['seconds']:.1f} s, {summary['trainable']:,} numbers",
+        f"from {labelled} in {summary['seconds']:.1f} s, {summary['trainable']:,} numbers",
         *([] if each is None else [f"one picture: {each['rule']:.1f} ms by the rule, {each['plain']:.1f} ms by the plain model"]),
         f"kept elsewhere: {100 * summary['retention']:.1f}% of what the parent got right ({', '.join(keep or KEPT)})",
         f"model: {folder / 'model'}   report: {folder / 'report.html'}",

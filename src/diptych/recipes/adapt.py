@@ -91,6 +91,7 @@ def adapt(
     unlabelled: Any = None,
     lose_at_most: float | None = None,
     keep: Sequence[str] | None = None,
+    limit: int | None = None,
     seed: int = 0,
     cache: str | Path | Literal[False] | None = None,
     out: str | Path | None = None,
@@ -110,6 +111,7 @@ def adapt(
         unlabelled: pictures whose labels nobody looks at; ``"test"`` takes the test pictures (transductive: said in the method's page).
         lose_at_most: points of top-1 that may be lost on held-out concepts; beyond it the model goes back towards its parent.
         keep: sets that retention is measured on; :data:`KEPT` by default.
+        limit: measure the gain on at most this many test pictures, drawn by ``seed``; a rule may take a second for each.
         seed: of the draw of shots and held-out pictures, and of what a method draws.
         cache: folder of cached rows; None is the user's cache folder, False keeps nothing.
         out: a folder for records and the report of the measurement.
@@ -129,7 +131,7 @@ def adapt(
         model = load(str(model))
     folder = None if cache is False else default_folder() if cache is None else Path(cache)
     features = Features(model, folder, progress=progress)
-    labels = method == "auto" or "labels" in registry.find(method, "adapt").card.needs
+    labels = method == "auto" or bool(registry.find(method, "adapt").card.needs & {"labels", "captions"})
     labelled, tested = splits(data, test, seed, labels)
     work = work_of(features, labelled, tested, shots, seed, _free(unlabelled, tested))
     made, compared, seconds = fitted(method, work, options or {})
@@ -137,14 +139,15 @@ def adapt(
         say(_told(choice))
     held = None
     if lose_at_most is not None and isinstance(made, Tuned):
-        made, held = hold(model, made, lose_at_most, folder, seed)
+        made, held = hold(model, made, lose_at_most, folder)
         say(held.told())
     elif lose_at_most is not None:
         say("kept within the limit: the towers are the parent's own, so nothing is lost for other words")
     changed = named(work, made, compared[0].method)
     common: dict[str, Any] = {"baseline": model, "seed": seed, "cache": cache, "out": out, "command": command, "progress": progress}
     answers = changed.head is not None or changed.rule is not None
-    records = evaluate(changed, tested, protocols=["classify", "zero_shot"] if answers else ["zero_shot"], **common)
+    asked = ["classify", "zero_shot"] if answers else ["zero_shot"]
+    records = evaluate(changed, tested, protocols=asked, limit=limit, **common)
     for name in keep:
         records += evaluate(changed, name, **common)
     wanted = ("classify" if answers else "zero_shot", "top1.gain")

@@ -30,18 +30,19 @@ def splits(data: Any, test: Any, seed: int, labels: bool = True) -> tuple[Materi
     """What is fitted on, and what is measured on.
 
     Args:
-        labels: whether the method looks at labels; of one that does not, a sealed set without a training split is measured on as it is.
+        labels: whether the method looks at labelled pictures; else none is taken, and all of the data is measured on.
     """
     given = material(data)
     if not given.classes:
         raise UsageError(f"data {given.name!r}", "it has no classes", "Give class folders, or a label column; see `diptych inspect`")
-    if "train" in given.companions:
+    if not labels:
+        tested = given if test is None else material(test)
+        labelled = replace(tested.take(torch.zeros(0, dtype=torch.int64)), sealed=False)
+    elif "train" in given.companions:
         labelled = material(given.companions["train"])
         tested = given if test is None else material(test)
     elif test is not None:
         labelled, tested = given, material(test)
-    elif given.sealed and not labels:
-        labelled, tested = replace(given.take(torch.zeros(0, dtype=torch.int64)), sealed=False), given
     else:
         seal.check(given.source, what=f"set {given.name!r}", sealed=given.sealed)
         labelled, tested = _held_out(given, seed)

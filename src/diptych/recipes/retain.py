@@ -55,7 +55,7 @@ def check_limit(limit: float | None) -> None:
         raise UsageError(f"lose at most {limit:g}", "it is points of accuracy", "Give 0 or more, such as 1.0")
 
 
-def hold(parent: DualEncoder, tuned: Tuned, limit: float, folder: Path | None, seed: int = 0) -> tuple[Tuned, Held]:
+def hold(parent: DualEncoder, tuned: Tuned, limit: float, folder: Path | None) -> tuple[Tuned, Held]:
     """The tuned model, taken back as far as it must be.
 
     Args:

@@ -13,6 +13,7 @@ from diptych.core import registry
 from diptych.core.errors import UsageError
 from diptych.data import pictograms
 from diptych.data.seal import SealedError
+from diptych.evaluate.material import material
 from diptych.recipes import adapt as recipe
 
 GROUPS = ("animals-nature", "food-drink", "travel-places")
@@ -112,3 +113,14 @@ def test_the_verb_is_a_function_that_gives_the_model_back(photos, tmp_path):
     model = diptych.adapt("mini", str(photos), method="nearest-mean", cache=tmp_path)
     assert model.config.name == "mini+nearest-mean"
     assert model.classifier().labels == model.head.classes
+
+
+def test_a_method_without_labels_looks_at_none_and_is_measured_on_all(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
+    run = tmp_path / "run"
+    assert main(["adapt", "mini", str(photos), "--method", "prompt-ensemble", "--keep", "pictograms/unseen", "--out", str(run)]) == 0
+    assert "no labelled picture" in capsys.readouterr().out
+    found = recipe.adapt("mini", str(photos), method="tda", limit=10, cache=tmp_path / "cache")
+    assert (found.shots, found.gain.n) == (0, 10)
+    whole = recipe.adapt("mini", "pictograms/groups/activities", method="tda", cache=tmp_path / "cache")  # a sealed set, not fitted on
+    assert whole.gain.n == len({sample.concept for sample in material("pictograms/groups/activities").source})

@@ -10,6 +10,8 @@ parent. Shapes: N pictures, K classes, B pictures of a batch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -56,7 +58,12 @@ def by_rule(question: Question, index_N: Tensor, batch: int = 64) -> Tensor:
     assert rule is not None
     answer = rule.answer(view.model, question.classes)
     given = (lambda part: question.image_ND[part]) if rule.config.reads == "rows" else view.pixels
-    return torch.cat([answer.logits(given(part).to(view.model.device)).float().cpu() for part in index_N.split(batch)])
+    parts: Iterable[Tensor] = index_N.split(batch)
+    if view.features.progress:
+        from rich.progress import track
+
+        parts = track(parts, description=f"pictures, by {rule.config.method}", total=-(-len(index_N) // batch))
+    return torch.cat([answer.logits(given(part).to(view.model.device)).float().cpu() for part in parts])
 
 
 def run(question: Question) -> Outcome:
