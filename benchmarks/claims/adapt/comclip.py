@@ -47,9 +47,8 @@ if __name__ == "__main__":
             Comparison("comclip", world, ("cosine", plain), (name, parts(**options)), ("accuracy",), shots=0)
             for world, name, options in (
                 (attributes, "sub-images, black outside", {}),
+                (relations, "sub-images, black outside", {}),
                 (attributes, "sub-images, the model's own ground outside", {"outside": "pad"}),
-                (attributes, "sub-images, enlarged", {"outside": "crop"}),
-                (relations, "sub-images, the model's own ground outside", {"outside": "pad"}),
             )
         )
     )

@@ -12,6 +12,7 @@ import torch
 from worlds import TEMPLATES, Case, World, features, long_tail
 
 from diptych.adapt.parts.words import described, renamed
+from diptych.core.rng import generator
 from diptych.core.types import Sample
 from diptych.data import pictograms
 from diptych.data.pictograms import bench_binding, bench_traps
@@ -121,12 +122,26 @@ def bindings(which: str, pairs: int) -> Drawn:
     )
 
 
-def jargon(group: str, language: str = "de") -> tuple[World, dict[str, list[str]]]:
-    """Trained concepts of one group under names in a language that was not learned; and what English keywords say of each name."""
-    named: dict[str, str] = {}
-    for concept in pictograms.concepts():
-        if concept.group == group and not concept.unseen and concept.names[language] not in named.values():
-            named[concept.id] = concept.names[language]
-    english = {concept.id: concept.name for concept in pictograms.concepts()}
-    world = of_concepts(f"jargon/{group}", f"{len(named)} concepts of {group} under names never learned ({language})", named)
-    return world, {name: list(described([english[identity]])[0]) for identity, name in named.items()}
+def coined(identity: str, seed: int) -> str:
+    """A word of three syllables that nothing was ever called, by the concept and the seed."""
+    draw = generator(seed, "coined", identity)
+    heads, tails = "bdfgklmnprstvz", "aeiou"
+    picks = torch.randint(0, 14 * 5, (3,), generator=draw).tolist()
+    return "".join(heads[pick % 14] + tails[pick // 14] for pick in picks)
+
+
+def jargon(group: str, seeds: Sequence[int]) -> tuple[Drawn, dict[str, list[str]]]:
+    """Trained concepts of one group under coined names, other ones for each seed; and what keywords say of each of these names."""
+    concepts = [concept for concept in pictograms.concepts() if concept.group == group and not concept.unseen]
+    words = described([concept.name for concept in concepts])
+    base = things(group)
+
+    def named(seed: int) -> dict[str, str]:
+        return {concept.id: coined(concept.id, seed) for concept in concepts}
+
+    def make(world: Drawn, seed: int) -> Case:
+        return World.case(of_concepts(f"jargon/{group}/{seed}", "", named(seed)), 0, seed)
+
+    told = {name: list(some) for seed in seeds for name, some in zip(named(seed).values(), words, strict=True)}
+    about = base.about.replace(f"concepts of {group}", f"concepts of {group} under coined names")
+    return Drawn(base.name, base.features, base.labelled, base.tested, about, make), told
