@@ -102,15 +102,14 @@ def fed_mp(
     uncertainty: float = 0.1,
 ) -> Rule:
     """The rule: the joint adapter and the prototypes; see the module."""
-    settings: dict[str, float] = {"lr": lr, "epochs": epochs, "residual_weight": residual_weight, "noise": noise}
     adapter = started(shots.width, shots.draw)
     held = shots.count_K().nonzero()[:, 0]
     dealt = [part for part in held[torch.randperm(len(held), generator=shots.draw)].tensor_split(clients) if len(part)]
     for _ in range(rounds):
-        trained = [client(shots, adapter, classes_C, **settings) for classes_C in dealt]
+        trained = [client(shots, adapter, own_C, lr=lr, epochs=epochs, residual_weight=residual_weight, noise=noise) for own_C in dealt]
         weights = [closeness(shots.text_KD, text_CD) for _, text_CD in trained]
         if aggregation == "fedavg":
-            weights = [float(shots.count_K()[classes_C].sum()) for classes_C in dealt]
+            weights = [float(shots.count_K()[own_C].sum()) for own_C in dealt]
         adapter = joined([own for own, _ in trained], weights)
     free_UD = shots.pool_UD if prototypes else shots.pool_UD[:0]
     prototype_KD = multimodal(adapted(free_UD, adapter), shots.text_KD, shots.scale, uncertainty)

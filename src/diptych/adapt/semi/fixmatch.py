@@ -74,5 +74,5 @@ def fixmatch(shots: Shots, *, threshold: float = 0.95, weight: float = 1.0, step
 def consistency(weak_UK: Tensor, strong_UK: Tensor, threshold: float | Tensor) -> Tensor:
     """The unlabelled loss; ``threshold`` may be one number or one a class (K,). The mean is over all pictures, sure or not."""
     chance_U, said_U = weak_UK.detach().softmax(1).max(1)
-    least = threshold if isinstance(threshold, float) else threshold[said_U]
+    least = threshold[said_U] if isinstance(threshold, Tensor) else threshold
     return (F.cross_entropy(strong_UK, said_U, reduction="none") * (chance_U >= least)).mean()
