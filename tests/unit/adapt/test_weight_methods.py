@@ -15,7 +15,7 @@ from towers_world import OPEN_CLIP, paintings, rows, tiny, tiny_work
 
 from diptych.adapt.adapters import clip_deepfake_ln as ln
 from diptych.adapt.adapters import wise_ft as wise
-from diptych.adapt.attach import copy_of, lora, singular_values
+from diptych.adapt.attach import copy_of, linears, lora, singular_values
 from diptych.adapt.parts.supervised import Words, against_words, classes_of, descend, image_rows
 from diptych.adapt.parts.work import Tuned, Work
 from diptych.core import registry
@@ -167,7 +167,7 @@ def test_lora_and_singular_values_give_the_loops_matrices():
     draw = generator(0, "matrices")
     for change, name in ((lora, "lora"), (singular_values, "clip_svd")):
         model = tiny()
-        layer = model.text.blocks[0].mlp.up  # 32 rows, 16 columns
+        layer = linears(model, ("text",), ("mlp.up",))["text.blocks.0.mlp.up"]  # 32 rows, 16 columns
         weight = layer.weight.detach().double().tolist()
         attached = lora(model, {"up": layer}, draw, rank=3, alpha=2.0) if change is lora else singular_values(model, {"up": layer})
         with torch.no_grad():
