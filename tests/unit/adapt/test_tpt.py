@@ -15,7 +15,8 @@ from stream_world import LABELS, imported, pictures, typed, work
 import diptych
 from diptych.adapt.parts.context import Names
 from diptych.adapt.parts.stream import entropy
-from diptych.adapt.test_time.tpt import agreement, prompt, tpt, views_of
+from diptych.adapt.parts.views import prompt, views_of
+from diptych.adapt.test_time.tpt import agreement, tpt
 from diptych.cli.app import run as main
 from diptych.core.errors import UsageError
 from diptych.towers.prompts import Prompts
@@ -29,7 +30,7 @@ def at_work(model, **options):
 
 
 @pytest.mark.parametrize(
-    ("kind", "reset", "steps", "lr"), [("clip", "each", 1, 0.02), ("siglip", "stream", 2, 0.02), ("clip", "stream", 2, 0.5)]
+    ("kind", "reset", "steps", "lr"), [("clip", "each", 1, 0.02), ("siglip", "stream", 2, 0.02), ("clip", "stream", 4, 0.5)]
 )
 def test_a_picture_is_tuned_as_in_the_plain_loop(kind, reset, steps, lr):
     model = copy.deepcopy(imported(kind)).double()

@@ -31,7 +31,6 @@ before until a reset, ``"never"`` over resets too.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,10 +38,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from diptych.adapt.parts.context import Names, frozen, token_rows
-from diptych.adapt.parts.stream import Reset, entropy, forgetting, plain
-from diptych.adapt.parts.work import Work, cropped
+from diptych.adapt.parts.stream import Reset, entropy, forgetting
+from diptych.adapt.parts.views import prompt, views_of
+from diptych.adapt.parts.work import Work
 from diptych.core.card import Card
-from diptych.core.rng import generator
 from diptych.towers.encode import evaluating
 from diptych.towers.rule import Answer, Rule, RuleConfig
 
@@ -61,7 +60,6 @@ CARD = Card(
     published="+3.6 points on the mean of ImageNet's shifted variants over CLIP with one fixed prompt (abstract)",
 )
 GRID: dict[str, tuple[float, ...]] = {}
-WORDS = "a photo of a"
 
 
 class Options(BaseModel):
@@ -114,24 +112,10 @@ def tpt(
     return Rule.of(RuleConfig(method=CARD.id, options=options, reads="pixels"), context=start_MW)
 
 
-def prompt(templates: Sequence[str]) -> tuple[str, str]:
-    """What stands before the class, and the class with what follows it, of the first template that has words before it."""
-    told = [one.split("{}", 1) for one in plain(templates)]
-    before, after = next(((a, b) for a, b in told if a.strip()), (WORDS, "."))
-    return before.strip(), "{}" + after
-
-
 def agreement(logits_CK: Tensor) -> Tensor:
     """Entropy in nats of the mean of C predictions, a scalar (equation 3)."""
     mean_K = logits_CK.log_softmax(-1).logsumexp(0) - math.log(len(logits_CK))
     return -(mean_K.exp() * mean_K).sum()
-
-
-def views_of(picture_CHW: Tensor, count: int, crop: float, seed: int) -> Tensor:
-    """The picture and ``count - 1`` crops of it, uint8 (count, C, H, W); the same seed cuts every picture alike."""
-    draw = generator(seed, "views of a picture")
-    many_VCHW = picture_CHW.expand(count - 1, *picture_CHW.shape)
-    return torch.cat([picture_CHW[None], cropped(many_VCHW, draw, crop)]) if count > 1 else picture_CHW[None]
 
 
 class Context:
