@@ -33,14 +33,14 @@ def mean(rows):
     return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
 
 
-def named(image, label, text, pool, *, pull, neighbours, share, steps):
+def named(image, label, text, scale, pool, *, pull, neighbours, share, steps):
     """``y[u][k]``."""
     classes, count = len(text), len(pool)
     prototype = []
     for k in range(classes):
         mine = [x for x, y in zip(image, label, strict=True) if y == k] or [text[k]]
         prototype.append(unit(mixed(share, text[k], unit(mean(mine)))))
-    unary = [[sum((a - b) ** 2 for a, b in zip(x, p, strict=True)) for p in prototype] for x in pool]
+    unary = [[scale / 2 * sum((a - b) ** 2 for a, b in zip(x, p, strict=True)) for p in prototype] for x in pool]
     near = [sorted((v for v in range(count) if v != u), key=lambda v: -dot(pool[u], pool[v]))[:neighbours] for u in range(count)]
     y, last = [softmax([-a for a in row]) for row in unary], math.inf
     for _ in range(steps):
@@ -57,7 +57,7 @@ def named(image, label, text, pool, *, pull, neighbours, share, steps):
 
 def logits(image, label, text, scale, rows, *, pool, pull, neighbours, share, steps):
     """``logits[n][k]`` of ``rows`` by the head."""
-    y = named(image, label, text, pool, pull=pull, neighbours=neighbours, share=share, steps=steps)
+    y = named(image, label, text, scale, pool, pull=pull, neighbours=neighbours, share=share, steps=steps)
     said = [*label, *(row.index(max(row)) for row in y)]
     weight = []
     for k in range(len(text)):

@@ -34,7 +34,7 @@ def plain(shots):
 def test_laplacian_shot_equals_the_loop(counts, options):
     shots, asked, _, _ = world(counts, free=24)
     pool = shots.free_UD.double().tolist()
-    twin = LAPLACIAN["named"](*plain(shots), pool, **options)
+    twin = LAPLACIAN["named"](*plain(shots), shots.scale, pool, **options)
     assert torch.allclose(laplacian_shot.named(shots, **options).double(), torch.tensor(twin).double(), atol=1e-5)
     twin = LAPLACIAN["logits"](*plain(shots), shots.scale, asked[:5].double().tolist(), pool=pool, **options)
     assert torch.allclose(laplacian_shot.laplacian_shot(shots, **options)(asked[:5]).double(), torch.tensor(twin).double(), atol=1e-4)

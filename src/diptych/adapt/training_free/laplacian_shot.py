@@ -10,7 +10,7 @@ Shapes: S labelled pictures, U pictures without labels, K classes, D joint width
 ::
 
     prototype[k] = unit((1 - share) * text[k] + share * unit(mean(image[s] for s if label[s] == k)))
-    unary[u, k] = sum((free[u] - prototype[k]) ** 2)
+    unary[u, k] = scale / 2 * sum((free[u] - prototype[k]) ** 2)
     near[u, v] = 1 if v is among the `neighbours` pictures nearest to u, u itself aside
     y[u] = softmax(-unary[u])
     until the energy of y stops falling:
@@ -19,7 +19,9 @@ Shapes: S labelled pictures, U pictures without labels, K classes, D joint width
 What comes back is a head, so that one picture can be named: the mean row of each class over the labelled pictures and those of the pool
 that were named so, mixed with the words. :func:`named` gives the names of the pool itself.
 
-The paper has no words and rectifies prototypes by a first round of means over the pool; here the words are a part of the prototype.
+The paper has no words and rectifies prototypes by a first round of means over the pool; here the words are a part of the prototype. It
+takes distances as they are; rows of one model lie close together, so that the model's ``scale`` makes differences count, as it does for its
+own answers.
 """
 
 from __future__ import annotations
@@ -83,13 +85,15 @@ def named(shots: Shots, *, pull: float = 1.0, neighbours: int = 3, share: float 
         raise UsageError("laplacian-shot", why, "Give pictures without labels")
     mean_KD = F.normalize(class_means(shots), dim=1).float()
     prototype_KD = F.normalize((1 - share) * shots.text_KD + share * mean_KD, dim=1)
-    unary_UK = torch.cdist(pool_UD, prototype_KD, compute_mode="donot_use_mm_for_euclid_dist").square()
+    unary_UK = shots.scale * (1 - pool_UD @ prototype_KD.T)
     _, index_UM = nearest(pool_UD, pool_UD, neighbours, own=False)
     near_UU = links(index_UM, torch.ones_like(index_UM, dtype=unary_UK.dtype), len(pool_UD)).T
     share_UK, last = (-unary_UK).softmax(1), torch.inf
+    carried_UK = pull * torch.sparse.mm(near_UU, share_UK)
     for _ in range(steps):
-        share_UK = (pull * torch.sparse.mm(near_UU, share_UK) - unary_UK).softmax(1)
-        energy = float((share_UK * (share_UK.clamp(min=1e-20).log() + unary_UK - pull * torch.sparse.mm(near_UU, share_UK))).sum())
+        share_UK = (carried_UK - unary_UK).softmax(1)
+        carried_UK = pull * torch.sparse.mm(near_UU, share_UK)
+        energy = float((share_UK * (share_UK.clamp(min=1e-20).log() + unary_UK - carried_UK)).sum())
         if abs(energy - last) <= 1e-6 * abs(last):
             break
         last = energy
