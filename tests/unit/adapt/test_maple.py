@@ -109,6 +109,8 @@ def test_first_prompts_are_the_first_tokens_of_the_words() -> None:
     longer = begun(model, "a photo", 9, draw)
     assert torch.equal(longer[2:], words)
     assert 0 < float(longer[:2].abs().max()) < 0.1
+    assert torch.equal(begun(model, None, 3, draw, ("{}", "a photo of {}")), words[:3])
+    assert not torch.equal(begun(model, None, 3, draw, ("{}",)), words[:3])
     assert float(begun(model, "", 400, draw).std()) == pytest.approx(0.02, rel=0.05)
 
 

@@ -77,11 +77,17 @@ def _blocks(model: DualEncoder, tower: Literal["image", "text"]) -> int:
     return blocks
 
 
-def begun(model: DualEncoder, words: str, count: int, draw: Generator) -> Tensor:
-    """First prompts (``count``, W) of the text's input: first tokens of the words, random ones (deviation 0.02) before them if short."""
+def begun(model: DualEncoder, words: str | None, count: int, draw: Generator, templates: Sequence[str] = ()) -> Tensor:
+    """First prompts (``count``, W) of the text's input: first tokens of the words, random ones (deviation 0.02) before them if short.
+
+    Args:
+        words: "" for random tokens alone; None takes those before the class in the first of the ``templates`` that has any.
+    """
     made_MW = 0.02 * torch.randn(count, model.text.width, generator=draw)
-    if words:
-        told_TW = token_rows(model, words)[:count]
+    before = (one.split("{")[0] for one in templates)
+    told = next((one for one in before if one.strip()), "") if words is None else words
+    if told:
+        told_TW = token_rows(model, told)[:count]
         made_MW[count - len(told_TW) :] = told_TW.to(made_MW)
     return made_MW.to(model.device)
 

@@ -21,7 +21,8 @@ crops to 8% and more).
 
 Paper: 2 tokens, which begin as the first tokens of "a photo of a" at the input and from a normal distribution of deviation 0.02 deeper; 9
 of 12 layers; SGD with learning rate 0.0035 falling along a cosine after one epoch at 1e-5, 5 epochs, batches of 4. Coupling functions begin
-as linear layers of torch do. Here 9 of 12 layers is three quarters of the blocks of the shallower tower, and a full stop follows the name.
+as linear layers of torch do. Here the words are those of the template in use, 9 of 12 layers is three quarters of the blocks of the
+shallower tower, and a full stop follows the name.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Options(BaseModel):
         context: M.
         depth: J; None is three quarters of the blocks of the shallower tower.
         vision: off, only the text tower gets prompts.
-        words: what the first of the text's input prompts are at first; "" begins with random ones.
+        words: what the text's input prompts are at first, as far as they go; "" random ones, None those of the template in use.
         epochs: passes over the labelled pictures.
         lr: first learning rate.
         batch: pictures of a step.
@@ -70,7 +71,7 @@ class Options(BaseModel):
     context: int = Field(default=2, ge=1)
     depth: int | None = Field(default=None, ge=1)
     vision: bool = True
-    words: str = "a photo of a"
+    words: str | None = None
     epochs: int = Field(default=5, ge=1)
     lr: float = Field(default=0.0035, gt=0.0)
     batch: int = Field(default=4, ge=1)
@@ -87,7 +88,7 @@ def maple(
     context: int = 2,
     depth: int | None = None,
     vision: bool = True,
-    words: str = "a photo of a",
+    words: str | None = None,
     epochs: int = 5,
     lr: float = 0.0035,
     batch: int = 4,
@@ -101,7 +102,7 @@ def maple(
     deep = Deep.of(work, context)
     model, draw = deep.model, shots.draw
     wide, narrow = model.image.width if vision else 0, model.text.width
-    text = [begun(model, words, context, draw), *random_layers(layers - 1, context, narrow, draw)]
+    text = [begun(model, words, context, draw, shots.templates), *random_layers(layers - 1, context, narrow, draw)]
     bound = 1 / math.sqrt(narrow)
     weight = [(torch.rand(wide, narrow, generator=draw) * 2 - 1) * bound for _ in range(layers if vision else 0)]
     bias = [(torch.rand(wide, generator=draw) * 2 - 1) * bound for _ in range(layers if vision else 0)]

@@ -23,7 +23,8 @@ Both means of absolute differences go over all numbers of the rows, as in the co
 
 Paper: 4 tokens in each tower, the text's first ones "a photo of a", others from a normal distribution of deviation 0.02; 9 of 12 layers;
 weights 25 and 10; SGD with learning rate 0.0025 falling along a cosine after one epoch at 1e-5, 20 epochs, batches of 4; the ensemble's
-mean 15 and deviation 1 of 20 epochs; 60 templates written for ImageNet. Here the set's own templates and sixteen of ours say each class.
+mean 15 and deviation 1 of 20 epochs; 60 templates written for ImageNet. Here the words are those of the template in use, and the set's own
+templates and sixteen of ours say each class.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Options(BaseModel):
         ensemble: the model has the weighted mean of the prompts after each epoch; off, the last ones.
         mean, deviation: of the weights, as shares of the epochs.
         templates: how each class is said to the parent, each with a ``{}``; () takes the set's and sixteen of ours.
-        words: what the first of the text's input prompts are at first; "" begins with random ones.
+        words: what the text's input prompts are at first, as far as they go; "" random ones, None those of the template in use.
         epochs: passes over the labelled pictures.
         lr: first learning rate.
         batch: pictures of a step.
@@ -88,7 +89,7 @@ class Options(BaseModel):
     mean: float = Field(default=0.75, ge=0.0, le=1.0)
     deviation: float = Field(default=0.05, gt=0.0)
     templates: tuple[str, ...] = ()
-    words: str = "a photo of a"
+    words: str | None = None
     epochs: int = Field(default=20, ge=1)
     lr: float = Field(default=0.0025, gt=0.0)
     batch: int = Field(default=4, ge=1)
@@ -129,7 +130,7 @@ def promptsrc(
     mean: float = 0.75,
     deviation: float = 0.05,
     templates: tuple[str, ...] = (),
-    words: str = "a photo of a",
+    words: str | None = None,
     epochs: int = 20,
     lr: float = 0.0025,
     batch: int = 4,
@@ -143,7 +144,7 @@ def promptsrc(
     shots, layers = work.shots, depth_of(work.model, depth)
     deep = Deep.of(work, context)
     device, draw = deep.model.device, shots.draw
-    text = [begun(deep.model, words, context, draw), *random_layers(layers - 1, context, deep.model.text.width, draw)]
+    text = [begun(deep.model, words, context, draw, shots.templates), *random_layers(layers - 1, context, deep.model.text.width, draw)]
     image = random_layers(layers, context, deep.model.image.width, draw)
     text, image = ([one.to(device).requires_grad_() for one in some] for some in (text, image))
     plain_KD, label_S = plain_rows(shots, templates).to(device), shots.label_S.to(device)
