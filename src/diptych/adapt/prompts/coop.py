@@ -17,9 +17,9 @@ The image tower is frozen, so its rows are computed once; the paper's random cro
 encoded in pieces of like length. The unified context is kept as the model's prompts and serves any class name; a context for each class
 serves only its class, so what is kept is a linear head with the classes' rows.
 
-Paper: 16 context tokens from a normal distribution of deviation 0.02, or the words "a photo of a"; SGD with learning rate 0.002 falling
-along a cosine after one epoch at 1e-5, batches of 32; 200, 100 or 50 epochs (16 and 8, 4 and 2, 1 shot), 50 on ImageNet. The class name
-stands at the end here; the paper also tries it in the middle, which is no better on average.
+Paper: 16 context tokens from a normal distribution of deviation 0.02 (here ``context=16, words=""``), or the 4 of "a photo of a"; here 4
+that begin as the template in use. SGD with learning rate 0.002 falling along a cosine after one epoch at 1e-5, batches of 32; 200, 100 or
+50 epochs (16 and 8, 4 and 2, 1 shot), 50 on ImageNet. The class name stands at the end here; the paper also tries the middle.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    context: int = Field(default=16, ge=1)
-    words: str | None = ""
+    context: int = Field(default=4, ge=1)
+    words: str | None = None
     own: bool = False
     epochs: int = Field(default=50, ge=1)
     lr: float = Field(default=0.002, gt=0.0)
@@ -70,7 +70,7 @@ class Options(BaseModel):
 
 
 def coop(
-    work: Work, *, context: int = 16, words: str | None = "", own: bool = False, epochs: int = 50, lr: float = 0.002, batch: int = 32
+    work: Work, *, context: int = 4, words: str | None = None, own: bool = False, epochs: int = 50, lr: float = 0.002, batch: int = 32
 ) -> Tuned:
     """The model with the learned prompts, or with a head where each class has its own; see the module.
 
