@@ -4,7 +4,7 @@ from arms import Comparison, arm, main, words
 from prompted import few, fewer
 
 if __name__ == "__main__":
-    world = few().halves()[0]
+    world = few()
     main(
         Comparison("coop", world, ("words", words), ("CoOp", arm("coop"))),
         *(Comparison("coop", world, ("words", words), ("CoOp", arm("coop")), shots=shots) for shots in (1, 4)),
