@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -68,7 +69,7 @@ def test_other_pictures_are_put_in_order_named_and_the_rule_travels_with_the_mod
     assert float(apart) > 0.8
     model = parent.with_rule(rule)
     names, chances_NK = model.classifier().predict(image_NCHW)
-    right = [name == model.rule.classes[level] for name, level in zip(names, level_N.tolist(), strict=True)]
+    right = [name == rule.classes[level] for name, level in zip(names, level_N.tolist(), strict=True)]
     assert sum(right) / len(right) > 0.5
     torch.testing.assert_close(chances_NK.sum(1), torch.ones(40))
     save(model, tmp_path / "model")
@@ -90,9 +91,8 @@ def test_logits_are_highest_at_the_level_of_the_score():
 
 def test_the_instruction_and_the_pairs_have_a_part():
     parent = tiny()
-    made = [
-        method.rankingaware_clip(graded(parent), steps=4, width=8, **options) for options in ({}, {"instruction": "age"}, {"ranking": 0.0})
-    ]
+    given: list[dict[str, Any]] = [{}, {"instruction": "age"}, {"ranking": 0.0}]
+    made = [method.rankingaware_clip(graded(parent), steps=4, width=8, **options) for options in given]
     assert not torch.equal(made[0].get_buffer("wordwards"), made[1].get_buffer("wordwards"))
     assert not torch.equal(made[0].get_buffer("rank"), made[2].get_buffer("rank"))
     again = method.rankingaware_clip(graded(parent), steps=4, width=8)

@@ -59,7 +59,7 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     towers: Literal["both", "image", "text"] = "both"
     steps: int = Field(default=200, ge=1)
-    lr: float = Field(default=5e-3, gt=0.0)
+    lr: float = Field(default=1e-2, gt=0.0)
     batch: int = Field(default=32, ge=1)
     decay: float = Field(default=0.0, ge=0.0)
 
@@ -69,7 +69,7 @@ def clip_svd(
     *,
     towers: Literal["both", "image", "text"] = "both",
     steps: int = 200,
-    lr: float = 5e-3,
+    lr: float = 1e-2,
     batch: int = 32,
     decay: float = 0.0,
 ) -> Tuned:

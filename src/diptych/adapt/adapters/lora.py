@@ -63,7 +63,7 @@ class Options(BaseModel):
     alpha: float = Field(default=1.0, gt=0.0)
     towers: Literal["both", "image", "text"] = "both"
     steps: int = Field(default=200, ge=1)
-    lr: float = Field(default=2e-3, gt=0.0)
+    lr: float = Field(default=4e-3, gt=0.0)
     batch: int = Field(default=32, ge=1)
     decay: float = Field(default=0.01, ge=0.0)
 
@@ -75,7 +75,7 @@ def lora(
     alpha: float = 1.0,
     towers: Literal["both", "image", "text"] = "both",
     steps: int = 200,
-    lr: float = 2e-3,
+    lr: float = 4e-3,
     batch: int = 32,
     decay: float = 0.01,
 ) -> Tuned:
