@@ -1,4 +1,4 @@
-"""PromptSRC in float64: agreement with the parent (equations 3 to 5) and the ensemble's weights (equation 6), as loops."""
+"""PromptSRC in float64: agreement with the parent and the weights of the ensemble (section 3.2), as loops."""
 
 from __future__ import annotations
 

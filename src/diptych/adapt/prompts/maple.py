@@ -1,7 +1,7 @@
 """MaPLe: prompts in the first layers of the text tower, and in the image tower what coupling functions make of them.
 
-Paper: Khattak et al., "MaPLe: Multi-modal Prompt Learning", CVPR 2023, arXiv:2210.03117, section 3.2 (deep language prompting, equations 4
-and 5; deep vision prompting, 6 and 7; coupling, 8 and 9).
+Paper: Khattak et al., "MaPLe: Multi-modal Prompt Learning", CVPR 2023, arXiv:2210.03117, section 3.2 (deep language prompting, deep
+vision prompting, their coupling).
 Code: https://github.com/muzairkhattak/multimodal-prompt-learning
 Relations: ``coop`` learns the text's input alone; ``promptsrc`` learns both towers' prompts apart and holds them near the parent.
 
