@@ -37,7 +37,7 @@ class Scenes:
 
     def _seen(self, picture):
         share = [[float((picture[channel] == i).float().mean()) for i in range(4)] for channel in (0, 1)]
-        row = 0.01 * word("canvas")
+        row = 0.2 * word("left")  # a picture always says a little of a place
         for c in range(1, 4):
             row = row + share[0][c] * word(COLOURS[c]) + share[1][c] * word(SHAPES[c])
             for s in range(1, 4):
