@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional as F
 
 from diptych.core.errors import UsageError
 from diptych.towers.head import Head, HeadConfig
@@ -81,7 +80,7 @@ class Shots:
 
     def onehot_SK(self) -> Tensor:
         """Float32 one-hot labels."""
-        return F.one_hot(self.label_S, len(self.classes)).float()
+        return self.text_KD.new_zeros(len(self.label_S), len(self.classes)).scatter_(1, self.label_S[:, None], 1.0)
 
     def zero_shot(self) -> Head:
         """The classifier that uses the words alone."""
