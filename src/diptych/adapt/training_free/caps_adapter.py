@@ -14,8 +14,8 @@ Shapes: S labelled pictures, C captions, K classes, D joint width, N pictures to
     logits[n, k] = scale * image[n] · text[k] + alpha * sum(exp(-beta * (1 - affinity[n, s])) for s if label[s] == k)
 
 ``affinity`` is ``image[n] · key[s]`` with ``key[s] = (1 - share) * image[s] + share * caption[s]``: a cache head holds it. Captions and
-pictures lie apart in a CLIP space, so affinities sink as ``share`` grows; ``centre``, which the paper has not, moves the captions' mean
-onto the pictures'.
+pictures lie apart in a CLIP space, so affinities sink as ``share`` grows and ``alpha`` has to grow with it; ``centre``, which the paper has
+not, moves the captions' mean onto the pictures'.
 
 What is left out: the paper's third term, the divergence between the class probabilities of two pictures (SuS-X's TIP-X), because it is
 rescaled to the range that the affinities have over the whole test set, so that one picture alone has no answer. What the paper leaves open:
@@ -45,7 +45,7 @@ CARD = Card(
     claim="a cache of pictures and captions beats a cache of pictures and plain zero-shot",
     published="+2.19 points over the best training-free method before it, mean of 19 sets",
 )
-GRID = {"alpha": (0.3, 1.0, 3.0, 10.0), "beta": (1.0, 5.5, 10.0), "share": (0.0, 0.3, 0.6)}
+GRID = {"alpha": (1.0, 10.0, 50.0, 300.0), "beta": (1.0, 5.5), "share": (0.0, 0.3, 0.6)}
 
 
 class Options(BaseModel):
