@@ -33,16 +33,19 @@ from worlds import World, kinds, photos
 from diptych.adapt.parts.work import Tuned
 from diptych.core import registry
 from diptych.core.errors import UsageError
+from diptych.core.rng import generator
 from diptych.engine.fewshot import fitted, methods
+from diptych.evaluate.material import Material
 
 RECORDS = Path(__file__).resolve().parents[1] / "docs" / "adapt.jsonl"
+POOL = 2000
 OPTIONS: dict[str, dict[str, Any]] = {"amu-tuning": {"aux": "pocket"}, "rlcf": {"reward": "pocket"}}
 
 
 def measured(entry: registry.Entry, world: World, shots: int, draws: int) -> dict[str, Any]:
     """One line."""
     labels = "labels" in entry.card.needs
-    free = world.labelled if "unlabelled" in entry.card.needs else None
+    free = pool(world) if "unlabelled" in entry.card.needs else None
     pairs, held, seconds, numbers, parent = [], [], [], 0, None
     for seed in range(draws if labels or free else 1):
         case = world.case(shots, seed, free)
@@ -71,6 +74,12 @@ def measured(entry: registry.Entry, world: World, shots: int, draws: int) -> dic
         "trainable": numbers,
         "seconds": round(statistics.median(seconds), 2),
     }
+
+
+def pool(world: World) -> Material:
+    """Pictures of the training split, at most :data:`POOL`, drawn once; their labels are not looked at."""
+    order = torch.randperm(len(world.labelled.source), generator=generator(0, "pool"))[:POOL].sort().values
+    return world.labelled.take(order)
 
 
 def write(row: dict[str, Any]) -> None:
