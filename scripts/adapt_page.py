@@ -19,7 +19,7 @@ Gain is in points of top-1 over the parent's words on test pictures, with a 95 %
 the share of the parent's hits, by words, on concepts that nothing was trained on. Seconds are of one core: choosing options and fitting.
 """
 FOLDERS = {
-    "zero_shot": "From words alone",
+    "zero_shot": "From words and descriptions",
     "training_free": "From rows, without training",
     "adapters": "A few weights, or all of them",
     "prompts": "Prompts",
@@ -133,6 +133,8 @@ def panel(title: str, curves: Mapping[str, Mapping[int, float]], words: float, s
         out.append(f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" font-size="11" text-anchor="end" fill="#555">{100 * value:.0f}%</text>')
     for count in shots:
         out.append(f'<text x="{x(count):.1f}" y="{HEIGHT - 14}" font-size="11" text-anchor="middle" fill="#555">{count}</text>')
+    middle = f'x="{LEFT + inner / 2:.0f}" y="{HEIGHT - 1}" font-size="11" text-anchor="middle" fill="#555"'
+    out.append(f"<text {middle}>labelled pictures a class</text>")
     out.append(f'<line x1="{LEFT}" x2="{LEFT + inner}" y1="{y(words):.1f}" y2="{y(words):.1f}" stroke="#333" stroke-dasharray="4 4"/>')
     ends = [(y(words), "words alone", "#333")]
     for index, (name, curve) in enumerate(curves.items()):
