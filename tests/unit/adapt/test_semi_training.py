@@ -12,8 +12,8 @@ import torch
 from rows_world import right, world
 from torch.nn import functional as F
 
-from diptych.adapt.parts.semi import Course, trained, view
-from diptych.adapt.semi.fixmatch import consistency, fixmatch
+from diptych.adapt.parts.semi import Course, consistency, trained, view
+from diptych.adapt.semi.fixmatch import fixmatch
 from diptych.adapt.semi.semi_fszs import divergence, levels, semi_fszs
 from diptych.core.errors import UsageError
 from diptych.core.rng import generator

@@ -90,3 +90,14 @@ def trained(shots: Shots, method: str, course: Course, unlabelled: Callable[[Ten
             for name, value in learned.items():
                 kept[name].lerp_(value.detach(), 1 - share)
     return shots.scale * kept["weight"], kept["bias"]
+
+
+def consistency(weak_UK: Tensor, strong_UK: Tensor, threshold: float | Tensor) -> Tensor:
+    """FixMatch's loss (arXiv:2001.07685, equation 4) of logits (U, K) of weak and strong views, the mean over all pictures, sure or not.
+
+    Args:
+        threshold: least probability of a label, one number or one a class (K,).
+    """
+    chance_U, said_U = weak_UK.detach().softmax(1).max(1)
+    least = threshold[said_U] if isinstance(threshold, Tensor) else threshold
+    return (F.cross_entropy(strong_UK, said_U, reduction="none") * (chance_U >= least)).mean()

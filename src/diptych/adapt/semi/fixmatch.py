@@ -23,9 +23,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from torch.nn import functional as F
 
-from diptych.adapt.parts.semi import Course, trained
+from diptych.adapt.parts.semi import Course, consistency, trained
 from diptych.adapt.parts.shots import Shots
 from diptych.core.card import Card
 from diptych.towers.head import Head
@@ -69,10 +68,3 @@ def fixmatch(shots: Shots, *, threshold: float = 0.95, weight: float = 1.0, step
 
     weight_KD, bias_K = trained(shots, "fixmatch", Course(steps=steps, lr=lr), unlabelled)
     return shots.linear(weight_KD, bias_K, made_by=f"fixmatch, threshold {threshold:g}, weight {weight:g}, {steps} steps")
-
-
-def consistency(weak_UK: Tensor, strong_UK: Tensor, threshold: float | Tensor) -> Tensor:
-    """The unlabelled loss; ``threshold`` may be one number or one a class (K,). The mean is over all pictures, sure or not."""
-    chance_U, said_U = weak_UK.detach().softmax(1).max(1)
-    least = threshold[said_U] if isinstance(threshold, Tensor) else threshold
-    return (F.cross_entropy(strong_UK, said_U, reduction="none") * (chance_U >= least)).mean()

@@ -27,9 +27,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from diptych.adapt.parts.semi import Course, need_pool, trained
+from diptych.adapt.parts.semi import Course, consistency, need_pool, trained
 from diptych.adapt.parts.shots import Shots
-from diptych.adapt.semi.fixmatch import consistency
 from diptych.core.card import Card
 from diptych.towers.head import Head
 
