@@ -144,8 +144,8 @@ def test_views_are_pictures_changed_by_the_draw() -> None:
 
 def test_training_lowers_the_loss_and_leaves_the_parent(work, tmp_path) -> None:
     before = work.model.fingerprint()
-    made = gopro(again(work), epochs=8, lr=0.02, batch=8)
-    assert min(made.losses[-3:]) < made.losses[0]
+    made, still = (gopro(again(work), epochs=6, lr=lr, batch=8) for lr in (0.02, 1e-9))  # of the same batches and views
+    assert sum(made.losses[-3:]) < sum(still.losses[-3:])
     assert work.model.fingerprint() == before
     assert work.model.rule is None
     pixels = work.pictures(torch.arange(16))

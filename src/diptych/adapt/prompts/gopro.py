@@ -164,7 +164,6 @@ def gopro(
     """
     shots, model = work.shots, frozen(work)
     names = Names(model, [AFTER.replace("{}", name) for name in shots.classes], context)
-    seen(model, work.pictures(torch.arange(1)))
     numbers, label_S = first_numbers(work, model, context, words), shots.label_S.to(model.device)
 
     def loss_of(index_B: Tensor) -> Tensor:
