@@ -52,16 +52,16 @@ def test_the_sets_own_prompts_are_zero_shot():
         prompt_ensemble.prompt_ensemble(shots, templates=("a photo",))
 
 
-def test_many_prompts_drown_the_words_that_one_prompt_adds():
-    """Pictures show one class's thing in the company of a word that the other class's only prompt has."""
+def test_many_prompts_drown_the_words_that_each_adds():
+    """What a prompt adds to the name is noise; of six prompts a sixth of each is left."""
     classes = ("fox", "hen")
     rows = seen(["fox sketch", "hen sketch"] * 20, spread=1.0, seed=1)
     label = torch.tensor([0, 1] * 20)
     shots = shots_of(classes)
-    one = prompt_ensemble.prompt_ensemble(shots, templates=("an old faded grey bent torn lost {}",))
+    one = prompt_ensemble.prompt_ensemble(shots, templates=("old {}",))
     many = prompt_ensemble.prompt_ensemble(shots, templates=("old {}", "faded {}", "grey {}", "bent {}", "torn {}", "lost {}"))
     lead = [(head(rows)[torch.arange(40), label] - head(rows)[torch.arange(40), 1 - label]).mean() for head in (one, many)]
-    assert float(lead[1]) > 1.5 * float(lead[0])
+    assert float(lead[1]) > 1.2 * float(lead[0])
 
 
 def test_description_is_the_mean_similarity(tmp_path):
