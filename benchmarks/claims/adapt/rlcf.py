@@ -3,7 +3,7 @@
 from arms import Comparison, main
 from streams import damaged, rule, words
 
-MOST, FIXED = 20, ("a drawing of {}",)
+MOST, FIXED = 12, ("a drawing of {}",)
 FEW = {"views": 8, "share": 0.25}
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def _drawn(case: Case, most: int) -> Stream:
     image_NCHW = case.pixels(index_N)
     names = list(COMMON)
     for turn, name in enumerate(names):
-        mine = torch.arange(turn, len(index_N), len(names))
+        mine = torch.tensor(range(turn, len(index_N), len(names)))
         if len(mine):
             image_NCHW[mine] = corrupt(image_NCHW[mine], name=name, severity=SEVERITY, generator=draw)
     return Stream(image_NCHW, case.label_N[index_N], case.unit_N[index_N])
@@ -104,3 +104,15 @@ def rule(identity: str, most: int, **options: Any) -> Arm:
         return torch.cat([answer.logits(model.encode_image(part) if rows else part) for part in image_NCHW.split(64)])
 
     return answered(most, logits)
+
+
+def in_order(identity: str, **options: Any) -> Arm:
+    """A method's rule on rows of all test pictures as they are, in an order that the draw gives."""
+
+    def run(case: Case) -> Mapping[str, Values]:
+        model = named(case.work, make(registry.find(identity, "adapt"), case.work, options), identity)
+        order_N = torch.randperm(len(case.label_N), generator=generator(case.seed, "order"))
+        best_N = model.rule.answer(model, case.work.shots.classes).logits(case.image_ND[order_N]).argmax(1)
+        return {"top-1": Values((best_N == case.label_N[order_N]).double()[order_N.argsort()], case.unit_N)}
+
+    return run

@@ -23,7 +23,7 @@ from diptych.towers.dual import DualEncoder
 from diptych.towers.presets import preset
 
 TWIN = runpy.run_path(str(Path(__file__).resolve().parents[2] / "reference" / "tca.py"))
-MANY = {"ratio": 0.6, "centres": 2, "capacity": 2}
+MANY = {"ratio": 0.6, "centres": 3, "capacity": 2}
 
 
 def at_work(model, **options):
@@ -77,7 +77,7 @@ def test_a_stream_is_the_plain_loop(kind):
     anchored = 0
     with torch.no_grad():
         for index, picture in enumerate(given):
-            row, seen = slow(model, picture, reservoir, 0.6, 2)
+            row, seen = slow(model, picture, reservoir, 0.6, 3)
             anchored += reservoir.anchor(0, seen[0]) is not None
             wanted = reservoir.corrected((model.scale * text @ row).tolist(), seen, 3.0, 5.0)
             torch.testing.assert_close(got[index].double(), torch.tensor(wanted, dtype=torch.float64), atol=1e-4, rtol=1e-5)
