@@ -31,7 +31,7 @@ NAMES = ("red apple", "green apple", "blue book", "elephant")
 COLOUR = torch.tensor([[220, 40, 40], [40, 200, 60], [50, 60, 220], [128, 128, 128]])
 EACH, FREE = 4, 12
 QUICK = {"epochs": 1, "rounds": 1, "views": 4, "steps": 1, "iterations": 2, "warmup": 0, "samples": 2, "batch": 8}
-GIVEN: dict[str, dict[str, Any]] = {"rlcf": {"reward": "mini"}}
+GIVEN: dict[str, dict[str, Any]] = {"rlcf": {"reward": "mini"}, "amu-tuning": {"aux": "mini"}}
 ELSEWHERE: dict[str, str] = {}  # methods that this world says nothing to, with the file that tests them on models
 IDS = [entry.id for entry in registry.entries() if entry.family == "adapt" and entry.id not in ELSEWHERE]
 MODELS = ("mini", "clip", "siglip")
