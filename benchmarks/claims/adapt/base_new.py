@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from arms import Arm, hits, rows
@@ -23,7 +24,9 @@ def pair() -> tuple[World, World]:
     """Base and new kinds: every fourth of the kinds each, so that a training takes a minute."""
     world = kinds()
     base, new = world.only(range(0, len(world.labelled.classes), 2)).halves()
-    return base, new
+    where = f"{len(base.labelled.classes)} base and {len(new.labelled.classes)} new kinds of drawings in unseen styles"
+    tested = f"{len(base.tested.source)} and {len(new.tested.source)} test drawings of other concepts than the shots"
+    return replace(base, about=f"mini on {where}, {tested}"), new
 
 
 def both(base: Values, new: Values) -> dict[str, Values]:

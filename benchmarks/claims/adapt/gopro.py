@@ -9,9 +9,7 @@ from diptych.evaluate.material import hash_of
 
 UNSEEN = "twemoji"
 GIVEN = {"lr": 0.02, "batch": 8, "epochs": 5}
-NOTE = (
-    "shots in the styles emojione and emojione-monotone, test in twemoji, 9 kinds; batches of 8 at learning rate 0.02, 5 epochs, both arms"
-)
+NOTE = "batches of 8 at learning rate 0.02, 5 epochs, both arms"
 
 
 def across() -> World:
@@ -20,7 +18,9 @@ def across() -> World:
     source = [sample for sample in world.labelled.source if sample.meta["style"] != UNSEEN]
     print_ = hash_of([world.labelled.fingerprint, UNSEEN])
     world = replace(world, labelled=replace(world.labelled, source=source, fingerprint=print_))
-    return world.only(range(0, len(world.labelled.classes), 6))
+    world = world.only(range(0, len(world.labelled.classes), 6))
+    where = f"{len(world.labelled.classes)} kinds of drawings, shots in the styles emojione and emojione-monotone"
+    return replace(world, about=f"mini on {where}, {len(world.tested.source)} test drawings of other concepts in {UNSEEN}")
 
 
 if __name__ == "__main__":
