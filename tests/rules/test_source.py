@@ -87,6 +87,12 @@ def test_every_method_of_training_has_its_claim():
     assert sorted(identity for identity, stem in stems.items() if stem not in claims and identity not in WITHOUT_CLAIM) == []
 
 
+def test_every_method_of_adaptation_has_its_claim():
+    claims = {path.stem for path in (rules.ROOT / "benchmarks" / "claims" / "adapt").glob("*.py")}
+    stems = {entry.id: entry.module.rsplit(".", 1)[1] for entry in entries() if entry.family == "adapt"}
+    assert sorted(identity for identity, stem in stems.items() if stem not in claims) == []
+
+
 @pytest.mark.parametrize(
     ("path", "text", "word"),
     [
