@@ -1,4 +1,4 @@
-"""Fed-MP: clients have labels of every second kind; aggregation by closeness, with prototypes, against federated averaging, on the others."""
+"""Fed-MP: clients have labels of every second kind; adaptive aggregation and prototypes against federated averaging, on the others."""
 
 from __future__ import annotations
 
