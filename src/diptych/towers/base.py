@@ -135,6 +135,7 @@ class ImageTower(nn.Module):
         if not len(self.blocks):
             why = "the tower has no blocks that read tokens"
             raise UsageError(f"prompts in image tower {self.config.kind!r}", why, "Use a tower such as 'vit', or prompts in the text tower")
+        prompts.check(self.config.kind, len(self.blocks))
         x_BTD = state.x_BTD
         for index, block in enumerate(self.blocks):
             x_BTD = block(prompts.put(index, x_BTD))

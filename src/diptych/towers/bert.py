@@ -109,6 +109,8 @@ class BertTower(TextTower):
         """
         check_taps(taps, {"text.tokens"})
         real_BL = ids_BL != self.pad_id
+        if prompts is not None:
+            prompts.check(self.config.kind, len(self.blocks))
         rows_BLD = self.token_embedding(ids_BL) if prompts is None else prompts.put(0, self.token_embedding(ids_BL))
         x_BLD = self.norm(rows_BLD + self.position_embedding[: ids_BL.shape[1]])
         bias_B11L = torch.zeros_like(real_BL, dtype=x_BLD.dtype).masked_fill(~real_BL, torch.finfo(x_BLD.dtype).min)[:, None, None]

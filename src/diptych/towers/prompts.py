@@ -54,6 +54,11 @@ class Inserted:
             return torch.cat([own_BTD, here_BMD], dim=1)
         return torch.cat([x_BTD[:, : self.at], here_BMD, x_BTD[:, self.at + self.count :]], dim=1)
 
+    def check(self, tower: str, blocks: int) -> None:
+        """A :class:`UsageError` where there are more layers than the tower has blocks, so that some would be read by none."""
+        if len(self.layers) > blocks:
+            raise UsageError(f"prompts in {len(self.layers)} layers of tower {tower!r}", f"it has {blocks} blocks", f"Use at most {blocks}")
+
     def take_away(self, x_BTD: Tensor) -> Tensor:
         """Tokens without those behind the last."""
         return x_BTD[:, : -self.count] if self.at is None else x_BTD

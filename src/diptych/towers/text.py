@@ -104,6 +104,7 @@ class TextTransformer(TextTower):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What :meth:`forward` does after it has looked up the rows of the token table."""
         if prompts is not None:
+            prompts.check(self.config.kind, len(self.blocks))
             rows_BLD = prompts.put(0, rows_BLD)
         x_BLD = rows_BLD + self.position[: ids_BL.shape[1]]
         at_B = self.pooled_at(ids_BL)

@@ -270,6 +270,15 @@ def test_towers_in_which_there_is_no_place_refuse() -> None:
         model.image_features(pixels_of(), prompts=prompts)
 
 
+def test_more_layers_than_blocks_are_refused_rather_than_left_unread() -> None:
+    with pytest.raises(UsageError, match=r"prompts in 3 layers of tower 'vit': it has 2 blocks\. Use at most 2"):
+        build_image_tower(VIT)(picture(VIT), prompts=Inserted(layers_of(3, 2)))
+    for config, kind in ((CAUSAL, "transformer"), (BERT, "bert")):
+        model = with_text(config)
+        with pytest.raises(UsageError, match=f"prompts in 4 layers of tower '{kind}': it has 3 blocks"):
+            model.text_features(model.tokenizer(WORDS), prompts=Inserted(layers_of(4, 2), 1))
+
+
 def test_a_method_that_only_looks_at_the_embedding_goes_with_prompts() -> None:
     class First(Drop):
         embed_only = True
