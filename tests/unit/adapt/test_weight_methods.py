@@ -329,7 +329,7 @@ def test_lp_ft_starts_at_the_probe_or_at_the_words():
 
 def test_terms_on_the_sphere_are_the_loops():
     twin, draw = reference("clip_deepfake_ln"), generator(0, "sphere")
-    for label in ([0, 1, 0, 1, 1, 0], [0, 1, 2, 3, 4, 5], [2] * 6):
+    for label in ([0, 1, 0, 1, 1, 0], [0, 0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5], [2] * 6):
         row_BD, label_B = F.normalize(torch.randn(6, 5, generator=draw), dim=1), torch.tensor(label)
         plain = row_BD.double().tolist()
         assert float(ln.aligned(row_BD, label_B)) == pytest.approx(twin["alignment"](plain, label), abs=1e-5)
