@@ -19,9 +19,8 @@ from __future__ import annotations
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
-from torch.nn import functional as F
 
+from diptych.adapt.parts.logistic import fit
 from diptych.adapt.parts.shots import Shots
 from diptych.core.card import Card
 from diptych.towers.head import Head
@@ -58,22 +57,3 @@ def linear_probe(shots: Shots, *, ridge: float = 1e-4, from_words: bool = True, 
     start_KD = shots.scale * shots.text_KD.double() if from_words else torch.zeros_like(shots.text_KD, dtype=torch.float64)
     weight_KD, bias_K = fit(shots.image_SD.double(), shots.label_S, start_KD, ridge, steps)
     return shots.linear(weight_KD.float(), bias_K.float(), made_by=f"linear-probe, ridge {ridge:g}")
-
-
-def fit(image_SD: Tensor, label_S: Tensor, start_KD: Tensor, ridge: float, steps: int) -> tuple[Tensor, Tensor]:
-    """Weight (K, D) and bias (K,) at the minimum of the module's loss."""
-    weight_KD = start_KD.clone().requires_grad_()
-    bias_K = torch.zeros(len(start_KD), dtype=start_KD.dtype, requires_grad=True)
-    solver = torch.optim.LBFGS(
-        [weight_KD, bias_K], max_iter=steps, history_size=20, tolerance_grad=1e-9, tolerance_change=1e-13, line_search_fn="strong_wolfe"
-    )
-
-    def loss() -> Tensor:
-        solver.zero_grad()
-        value = F.cross_entropy(image_SD @ weight_KD.T + bias_K, label_S) + ridge / 2 * (weight_KD - start_KD).square().sum()
-        value.backward()
-        return value
-
-    with torch.enable_grad():
-        solver.step(loss)
-    return weight_KD.detach(), bias_K.detach()

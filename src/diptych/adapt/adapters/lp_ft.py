@@ -24,8 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.nn import functional as F
 
-from diptych.adapt.adapters.linear_probe import fit as probe_of
 from diptych.adapt.attach import copy_of
+from diptych.adapt.parts.logistic import fit as probe_of
 from diptych.adapt.parts.supervised import descend, image_rows, weights_of
 from diptych.adapt.parts.work import Tuned, Work
 from diptych.core.card import Card

@@ -5,7 +5,6 @@ Paper: Yu, Lin, Yang and Tsai, "Ranking-aware adapter for text-driven image orde
 (text-conditioned embedding, regression and ranking heads).
 Code: https://github.com/uynaes/RankingAwareCLIP
 Relations: ``linear-probe`` names the levels as if they had no order; the protocol ``ordering`` asks for an order by two opposite texts.
-
 The classes are the levels, in ascending order ("one", "two", …); a picture's level y is its class's index. The towers stay as they are.
 Shapes: B pictures, T patch tokens, W and V widths of the towers, L tokens of the instruction, M ranking prompts, R rank tokens, H width
 of the adapter, K levels.
