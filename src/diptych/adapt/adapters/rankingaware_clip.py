@@ -37,12 +37,12 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from diptych.adapt.attach import copy_of
+from diptych.adapt.parts.patches import tokens, words
 from diptych.adapt.parts.supervised import descend
 from diptych.adapt.parts.work import Work
 from diptych.core.card import Card
 from diptych.core.errors import UsageError
 from diptych.towers.dual import DualEncoder
-from diptych.towers.encode import lengths
 from diptych.towers.rule import Answer, Rule, RuleConfig
 
 CARD = Card(
@@ -154,22 +154,6 @@ def answer(
 def scores(model: DualEncoder, numbers: Mapping[str, Tensor], pixels_BCHW: Tensor, word_LV: Tensor) -> Tensor:
     """What uint8 pictures are put in order by (B,), ascending with the level."""
     return score(numbers, seen(numbers, tokens(model, pixels_BCHW), word_LV))
-
-
-@torch.no_grad()
-def words(model: DualEncoder, instruction: str) -> Tensor:
-    """Tokens (L, V) of the instruction as the text tower leaves them. Raises :class:`UsageError` where the model has no tokenizer."""
-    if model.tokenizer is None:
-        raise UsageError(f"model {model.config.name!r}", "it has no tokenizer", "Give one: DualEncoder(config, tokenizer=…)")
-    ids_1L = model.tokenizer([instruction])
-    length = max(int(lengths(ids_1L, model.text.pad_id).max()), 1)
-    return model.text_features(ids_1L.to(model.device), taps={"text.tokens"})[1]["text.tokens"][0, :length]
-
-
-@torch.no_grad()
-def tokens(model: DualEncoder, pixels_BCHW: Tensor) -> Tensor:
-    """Patch tokens (B, T, W) as the image tower leaves them."""
-    return model.image_features(pixels_BCHW.to(model.device), taps={"image.tokens"})[1]["image.tokens"]
 
 
 def begin(image: int, text: int, width: int, prompts: int, ranks: int, draw: Generator) -> dict[str, Tensor]:
