@@ -34,7 +34,8 @@ from worlds import Case, World
 from diptych.adapt.parts.work import Tuned
 from diptych.core import registry
 from diptych.core.catalogue import card_text
-from diptych.engine.fewshot import Made, fitted
+from diptych.engine.fewshot import Made, fitted, make
+from diptych.engine.options import check_options
 from diptych.evaluate.material import Material
 from diptych.recipes.adapt import named
 from diptych.towers.head import Head
@@ -81,6 +82,9 @@ def arm(identity: str, **options: Any) -> Arm:
     """Top-1 of a method on the case; options that are not given are chosen inside the shots."""
 
     def run(case: Case) -> dict[str, Values]:
+        entry = registry.find(identity, "adapt")
+        if set(entry.load().GRID) <= set(options):  # nothing to choose
+            return {"top-1": hits(case, make(entry, case.work, check_options("adapt", identity, options)))}
         return {"top-1": hits(case, fitted(identity, case.work, options)[0])}
 
     return run
@@ -177,7 +181,7 @@ def records(comparison: Comparison, smoke: bool, command: str) -> list[dict[str,
     """One record a metric."""
     seeds = comparison.seeds[:1] if smoke else comparison.seeds
     found = [(asked(comparison, comparison.baseline, seed), asked(comparison, comparison.method, seed)) for seed in seeds]
-    ratios = sorted(ours / base for (_, base), (_, ours) in found if comparison.baseline[1] is not words)
+    ratios = sorted(ours / base for (_, base), (_, ours) in found if comparison.baseline[0] != "words")
     out = []
     for index, metric in enumerate(comparison.metrics):
         effect, interval, each = difference([(base[metric], ours[metric]) for (base, _), (ours, _) in found], 200 if smoke else DRAWS)

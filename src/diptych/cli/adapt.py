@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,18 +76,22 @@ def command(
     )
     save(found.model, folder / "model")
     summary = found.summary(str(folder / "model"))
+    out.result(summary, *told(summary, found.gain.set, folder, keep or KEPT))
+
+
+def told(summary: dict[str, Any], name: str, folder: Path, keep: Sequence[str]) -> list[str]:
+    """What was gained on the data called ``name``, from what, and what was kept, for people."""
     low, high = summary["gain_interval"]
     each = summary["milliseconds"]
     labelled = f"{summary['shots']:,} labelled pictures" if summary["shots"] else "no labelled picture"
-    lines = (
-        f"{summary['method']}: {100 * summary['gain']:+.1f} points top-1 on {found.gain.set} "
+    return [
+        f"{summary['method']}: {100 * summary['gain']:+.1f} points top-1 on {name} "
         f"(95% interval {100 * low:+.1f} to {100 * high:+.1f}), "
         f"from {labelled} in {summary['seconds']:.1f} s, {summary['trainable']:,} numbers",
         *([] if each is None else [f"one picture: {each['rule']:.1f} ms by the rule, {each['plain']:.1f} ms by the plain model"]),
-        f"kept elsewhere: {100 * summary['retention']:.1f}% of what the parent got right ({', '.join(keep or KEPT)})",
+        f"kept elsewhere: {100 * summary['retention']:.1f}% of what the parent got right ({', '.join(keep)})",
         f"model: {folder / 'model'}   report: {folder / 'report.html'}",
-    )
-    out.result(summary, *lines)
+    ]
 
 
 def list_rows() -> list[dict[str, Any]]:
