@@ -38,10 +38,10 @@ lint: .venv/tested
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: lint
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m ''
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis

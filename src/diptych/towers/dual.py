@@ -235,7 +235,7 @@ class DualEncoder(nn.Module):
         from diptych.towers.classifier import Classifier
 
         names = () if isinstance(labels, str) else tuple(labels or ())
-        if templates is None and self.rule is not None and (labels is None and self.rule.classes or names and self.rule.knows(names)):
+        if templates is None and self.rule is not None and ((labels is None and self.rule.classes) or (names and self.rule.knows(names))):
             return Classifier(self, names or self.rule.classes, None, self.rule)
         if self.head is not None and templates is None and (labels is None or names == self.head.classes):
             return Classifier(self, self.head.classes, None)
