@@ -18,8 +18,8 @@ Written by `python scripts/adapt_page.py` from `adapt.jsonl`, which `benchmarks/
 Gain is in points of top-1 over the parent's words on test pictures, with a 95 % interval over draws of the shots and test pictures. Kept is
 the share of the parent's hits, by words, on concepts that nothing was trained on. Seconds are of one core: choosing options and fitting.
 Five draws of the shots unless the method's cell says fewer; with no labels nothing is drawn. Options have their defaults or are chosen
-inside the shots. Not free of a look at test drawings: the rates of `lora`, `clip-svd` and `full-ft`, the grid of `caps-adapter` and the scale
-of `laplacian-shot` were settled after seeing some; take their figures as an upper end.
+inside the shots. Not free of a look at test drawings: the rates of `lora`, `clip-svd` and `full-ft`, the grid of `caps-adapter`, and
+what `laplacian-shot` scales distances with, were settled after seeing some; take their figures as an upper end.
 """
 FOLDERS = {
     "zero_shot": "From words and descriptions",
