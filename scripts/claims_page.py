@@ -19,6 +19,7 @@ What the published methods claim, and what is seen here, written by `python scri
 a 95 % interval from drawing seeds and concepts anew. A verdict is *holds* where the whole interval is on the claimed side, *fails* where it
 is on the other, else *open*. Cost is the method's processor time over the baseline's. These are towers of a quarter of a million to a
 million parameters on 2,759 drawings: they show whether a mechanism does what it says, not what it is worth at the paper's size.
+Claims of adaptation (`benchmarks/claims/adapt/`) start from a model as it ships instead; a seed is a draw of the labelled pictures.
 
 """
 WORDS = {"holds": "holds", "fails": "**fails**", "open": "open"}
