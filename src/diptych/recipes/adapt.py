@@ -25,7 +25,6 @@ from diptych.recipes.retain import Held, check_limit, hold
 from diptych.towers.head import Head
 
 KEPT = ("pictograms/unseen", "pictograms/retrieval")  # what retention is measured on: concepts never trained on, and retrieval
-MAIN = {"zero_shot": "top1", "retrieval": "image_to_text_recall@10"}
 
 
 @dataclass(frozen=True, slots=True)

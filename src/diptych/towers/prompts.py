@@ -150,6 +150,8 @@ def with_room(model: DualEncoder, ids_BL: Tensor, count: int) -> Tensor:
     Raises:
         UsageError: the context is too short for the prompts and one word.
     """
+    from diptych.towers.encode import lengths
+
     context, pad, at = model.text.context, model.text.pad_id, text_start(model)
     if count + at + 2 > context:
         raise UsageError(f"{count} prompt tokens", f"the text tower reads {context} tokens in all", "Use fewer")
@@ -159,8 +161,7 @@ def with_room(model: DualEncoder, ids_BL: Tensor, count: int) -> Tensor:
     if made_BL.shape[1] <= context:
         return made_BL
     kept_BL = made_BL[:, :context].clone()
-    position_L = torch.arange(1, made_BL.shape[1] + 1, device=ids_BL.device)
-    length_B = ((made_BL != pad) * position_L).amax(dim=1)
+    length_B = lengths(made_BL, pad)
     last_B = made_BL.gather(1, (length_B - 1).clamp(min=0)[:, None])[:, 0]
     kept_BL[:, -1] = torch.where(length_B > context, last_B, kept_BL[:, -1])
     return kept_BL
