@@ -1,8 +1,9 @@
-"""A step of CoOp beside the form of the published code, which encodes the pictures and full-length texts at each step.
+"""A step of CoOp beside the published code, or its form, which encodes the pictures and full-length texts at each step.
 
     python benchmarks/adapt_prompts.py                       # 100 classes of 16 pictures, mini, context of 4: time of a step, losses
     python benchmarks/adapt_prompts.py --whole               # and all of 50 epochs
     python benchmarks/adapt_prompts.py --preset vit-s-8-64   # a CLIP with its causal texts of 77 tokens, random weights
+    python benchmarks/adapt_prompts.py --preset vit-s-8-64 --published FOLDER   # beside a checkout of KaiyangZhou/CoOp itself
     OMP_NUM_THREADS=1 python benchmarks/adapt_prompts.py --clock cpu    # on a machine that others use: the process's own seconds
 
 Classes are concepts of the embedded corpus; a class's pictures are its ten drawings, and six of them mirrored. Both sides begin with the
@@ -21,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import published_coop
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -39,6 +41,14 @@ from diptych.towers.presets import preset
 from diptych.towers.prompts import Inserted, text_start
 
 SHOTS, BATCH, LR = 16, 32, 0.002
+
+
+def random_weights(name: str) -> DualEncoder:
+    """A named size with CLIP's own activation, the same random weights at every call."""
+    torch.manual_seed(0)
+    config = preset(name)
+    towers = {side: getattr(config, side).model_copy(update={"activation": "quick_gelu"}) for side in ("image", "text")}
+    return DualEncoder(config.model_copy(update=towers))
 
 
 def given(model: DualEncoder, classes: int) -> Work:
@@ -91,8 +101,8 @@ class Side:
         return loss.item()
 
 
-def sides(work: Work, count: int, words: str) -> tuple[Side, Side]:
-    """Ours, and the published form."""
+def sides(work: Work, count: int, words: str, folder: Path | None) -> tuple[Side, Side]:
+    """Ours, and the published code of a folder or, without one, its form."""
     model, shots = copy_of(work.model), work.shots
     texts = [AFTER.replace("{}", name) for name in shots.classes]
     names, first = Names(model, texts, count), start(model, words, count, generator(0, "context"))
@@ -107,13 +117,26 @@ def sides(work: Work, count: int, words: str) -> tuple[Side, Side]:
         image_BD = model.image_features(work.pictures(index_B))
         return F.cross_entropy(shots.scale * image_BD @ text_KD.T, shots.label_S[index_B])
 
-    return Side(first, ours), Side(first, published)
+    if folder is None:
+        return Side(first, ours), Side(first, published)
+    theirs, context = published_coop.published(folder, model, shots.classes, first)
+    pictures = [
+        model.normalise(work.pictures(torch.tensor([row])))[0] for row in range(len(shots.label_S))
+    ]  # ready, as a loader gives them
+
+    def official(index_B: Tensor, _: Tensor) -> Tensor:
+        return F.cross_entropy(theirs(torch.stack([pictures[row] for row in index_B.tolist()])), shots.label_S[index_B])
+
+    other = Side(first, official)
+    other.context, other.optimizer = context, torch.optim.SGD([context], lr=LR, momentum=0.9, weight_decay=5e-4)
+    return Side(first, ours), other
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--preset", help="a named size with random weights, in place of a model")
+    parser.add_argument("--published", type=Path, help="a checkout of https://github.com/KaiyangZhou/CoOp, to run it beside ours")
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--context", type=int, default=4)
     parser.add_argument("--words", default="a drawing of", help="what the context begins as")
@@ -122,9 +145,9 @@ def main() -> None:
     parser.add_argument("--whole", action="store_true", help="also 50 epochs of ours")
     asked = parser.parse_args()
     clock = time.perf_counter if asked.clock == "wall" else time.process_time
-    model = DualEncoder(preset(asked.preset)) if asked.preset else load(asked.model)
+    model = random_weights(asked.preset) if asked.preset else load(asked.model)
     work = given(model.eval(), asked.classes)
-    both = sides(work, asked.context, asked.words)
+    both = sides(work, asked.context, asked.words, asked.published)
     draw, seconds, losses = generator(0, "batches"), ([], []), ([], [])
     for _ in range(asked.steps):
         index_B = torch.randperm(len(work.shots.label_S), generator=draw)[:BATCH]
@@ -140,7 +163,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "clock": asked.clock,
         "ms a step, ours": round(ours, 1),
-        "ms a step, published form": round(published, 1),
+        f"ms a step, published {'code' if asked.published else 'form'}": round(published, 1),
         "times": round(published / ours, 2),
         "losses, first and last": [round(losses[0][0], 4), round(losses[0][-1], 4)],
         "greatest relative difference of losses": float(f"{np.max(np.abs(np.divide(losses[0], losses[1]) - 1)):.1e}"),

@@ -113,6 +113,25 @@ class Attention(nn.Module):
         y = functional.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask.to(q.dtype))
         return self.out(y.transpose(1, 2).flatten(2))[:, 0]
 
+    def beside(self, first_1PD: Tensor, x_BSD: Tensor, at: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Causal attention of rows that all begin with the same P tokens: those once, (1, P, D), and each row's own, (B, S, D).
+
+        Args:
+            at: indexes ``x_BSD`` to (B, D), the only tokens whose answers are wanted, (B, 1, D); None is all.
+        """
+        q_first, k_first, v_first = map(self._split, self.qkv(first_1PD).chunk(3, dim=-1))
+        q_BSD, k, v = self.qkv(x_BSD).chunk(3, dim=-1)
+        y_first = functional.scaled_dot_product_attention(q_first, k_first, v_first, is_causal=True)
+        own, before = x_BSD.shape[1], first_1PD.shape[1]
+        seen = torch.ones(own, before + own, dtype=torch.bool, device=x_BSD.device).tril(before)
+        seen = seen if at is None else seen[at[1], None, None]
+        q = self._split(q_BSD if at is None else q_BSD[at][:, None])
+        k, v = (
+            torch.cat([shared.expand(len(x_BSD), -1, -1, -1), self._split(mine)], dim=2) for shared, mine in ((k_first, k), (v_first, v))
+        )
+        y = functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        return self.out(y_first.transpose(1, 2).flatten(2)), self.out(y.transpose(1, 2).flatten(2))
+
 
 class Mlp(nn.Module):
     """Two linear layers round an activation."""
@@ -212,6 +231,20 @@ class Block(nn.Module):
             bias = hide if bias is None else bias + hide
         x_BD = x_BTD[at] + self.scale1(self.attention.row(self.norm1(x_BTD), at, bias))
         return x_BD + self.scale2(self.mlp(self.norm2(x_BD)))
+
+    def beside(self, first_1PD: Tensor, x_BSD: Tensor, index_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What a causal :meth:`forward` gives where all rows begin with the same P tokens, which are computed once.
+
+        Args:
+            first_1PD: those tokens; they come back as the next block reads them.
+            x_BSD: what follows them in each row.
+            index_B: which of a row's own tokens is wanted, (B, 1, D); None is all.
+        """
+        at = None if index_B is None else (torch.arange(len(x_BSD), device=x_BSD.device), index_B)
+        y_first, y = self.attention.beside(self.norm1(first_1PD), self.norm1(x_BSD), at)
+        first_1PD = first_1PD + self.scale1(y_first)
+        x_BSD = (x_BSD if at is None else x_BSD[at][:, None]) + self.scale1(y)
+        return first_1PD + self.scale2(self.mlp(self.norm2(first_1PD))), x_BSD + self.scale2(self.mlp(self.norm2(x_BSD)))
 
 
 def may_shorten(block: nn.Module) -> TypeGuard[Block]:

@@ -33,10 +33,19 @@ class Inserted:
     Args:
         layers: one tensor for each of the first layers, each (M, D), or (B, M, D) where every row has its own.
         at: index of the first one among the tokens; None is behind the last.
+        same: every text has the same tokens before ``at`` (its start); a causal tower then passes those and the prompts through its blocks
+            once for all texts.
     """
 
     layers: tuple[Tensor, ...]
     at: int | None = None
+    same: bool = False
+
+    @property
+    def first(self) -> int:
+        """How many tokens all texts begin with: up to the last prompt where they have one set of prompts, else 0."""
+        alike = self.same and self.at is not None and all(layer.ndim == 2 for layer in self.layers)
+        return self.at + self.count if alike and self.at is not None else 0
 
     @property
     def count(self) -> int:

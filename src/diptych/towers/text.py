@@ -106,6 +106,8 @@ class TextTransformer(TextTower):
         if prompts is not None:
             prompts.check(self.config.kind, len(self.blocks))
             rows_BLD = prompts.put(0, rows_BLD)
+            if self.causal and not taps and prompts.first and all(map(may_shorten, self.blocks)):
+                return self._beside(ids_BL, rows_BLD, prompts), {}
         x_BLD = rows_BLD + self.position[: ids_BL.shape[1]]
         at_B = self.pooled_at(ids_BL)
         last = self.blocks[-1]
@@ -118,6 +120,17 @@ class TextTransformer(TextTower):
             return self.norm(last.row(x_BLD, at_B)), {}
         tokens_BLD = self.norm(last(x_BLD))
         return tokens_BLD[torch.arange(len(ids_BL), device=ids_BL.device), at_B], {"text.tokens": tokens_BLD} if taps else {}
+
+    def _beside(self, ids_BL: Tensor, rows_BLD: Tensor, prompts: Inserted) -> Tensor:
+        """Pooled rows where all texts begin with the same tokens up to the last prompt: those pass through the blocks once."""
+        x_BLD, first = rows_BLD + self.position[: ids_BL.shape[1]], prompts.first
+        first_1PD, x_BSD = x_BLD[:1, :first], x_BLD[:, first:]
+        at_B = self.pooled_at(ids_BL) - first
+        for index, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            first_1PD = prompts.put(index, first_1PD) if index else first_1PD
+            first_1PD, x_BSD = block.beside(first_1PD, x_BSD, at_B if block is self.blocks[-1] else None)
+        return self.norm(x_BSD[:, 0])
 
 
 TOWER = ("transformer", "text", TransformerConfig, TextTransformer)

@@ -15,6 +15,7 @@ from diptych.data.tokenizers import Tokenizer, TokenizerConfig
 from diptych.towers.bert import BertConfig
 from diptych.towers.build import build_image_tower
 from diptych.towers.dual import DualEncoder
+from diptych.towers.layers import Block
 from diptych.towers.mamba_clip import MambaConfig
 from diptych.towers.presets import preset
 from diptych.towers.prompts import Inserted, PromptConfig, Prompts, text_start, with_room
@@ -108,6 +109,27 @@ def test_text_prompts_are_the_plain_loop(config, count: int) -> None:
     assert model.text.crops
     torch.testing.assert_close(model.text_features(ids_BL[:2, :8], prompts=Inserted(layers, 1)), rows[:2], atol=1e-5, rtol=1e-5)
     assert (rows - model.text_features(ids_BL)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_what_all_texts_begin_with_is_computed_once(layers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start token and prompts pass through a causal tower's blocks in one row; rows and gradients are those of the plain way."""
+    model = with_text(CAUSAL)
+    ids_BL = model.tokenizer(WORDS)
+    read: list[tuple[int, ...]] = []
+    plain = Block.forward
+    monkeypatch.setattr(Block, "forward", lambda self, x, *rest: read.append(tuple(x.shape)) or plain(self, x, *rest))
+    made = {}
+    for same in (False, True):
+        learned = [layer.clone().requires_grad_() for layer in layers_of(layers, 3)]
+        rows_BD = model.text_features(ids_BL, prompts=Inserted(tuple(learned), 1, same=same))
+        (rows_BD * numbers(*rows_BD.shape)).sum().backward()
+        made[same] = (rows_BD, *(layer.grad for layer in learned))
+        assert len(read) == (0 if same else len(model.text.blocks) - 1)
+        read.clear()
+    for mine, wanted in zip(made[True], made[False], strict=True):
+        torch.testing.assert_close(mine, wanted, atol=1e-5, rtol=1e-4)
+    assert Inserted((numbers(4, 2, 16),), 1, same=True).first == 0
 
 
 def test_text_prompts_with_the_last_row_are_the_plain_loop() -> None:

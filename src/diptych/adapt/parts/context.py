@@ -23,7 +23,7 @@ from diptych.towers.encode import lengths
 from diptych.towers.prompts import Inserted, Prompts, text_start
 
 PIECE = 1024  # texts that are encoded together at most
-STEP = 2  # names in one piece differ in length by less than this many tokens
+STEP = 3  # names in one piece differ in length by less than this many tokens
 KEEP = 2**22  # numbers of a layer that are kept for the backward pass; with more, pieces are computed again
 AFTER = "{}."  # how a class name stands behind the context (CoOp, arXiv:2109.01134, section 3.2)
 
@@ -78,7 +78,7 @@ class Names:
         return torch.cat(made, dim=1)[:, self.back_K]
 
     def _piece(self, ids_GL: Tensor, context: Tensor) -> Tensor:
-        return self.model.text_features(ids_GL, prompts=Inserted((context,), self.at))
+        return self.model.text_features(ids_GL, prompts=Inserted((context,), self.at, same=True))
 
 
 def frozen(work: Work) -> DualEncoder:

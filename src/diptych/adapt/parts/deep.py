@@ -42,7 +42,7 @@ class Deep:
 
     def text(self, layers: Sequence[Tensor]) -> Tensor:
         """Unit rows (K, D) of the classes behind prompts, each layer (M, W)."""
-        prompts = Inserted(tuple(layers), self.names.at)
+        prompts = Inserted(tuple(layers), self.names.at, same=True)
         made = [self.model.text_features(ids_GL, prompts=prompts) for _, ids_GL in self.names.pieces]
         return torch.cat(made)[self.names.back_K]
 
