@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from diptych.core.errors import DiptychError
+from diptych.search.exact import BLOCK_BYTES
 from diptych.search.store import COLUMNS, Store
 
 HEAD = 128  # bytes of the .npy header as written here
@@ -54,6 +56,15 @@ class Snapshot:
             with contextlib.suppress(FileNotFoundError):  # another process has just replaced it by a newer one
                 return cls(path)
         raise DiptychError(f"index {store.folder}", "it changes faster than it can be read", "Try again when less is written to it")
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """First row and vectors of one part after the other, read from the file, so that no more than one part is in memory."""
+        step = max(BLOCK_BYTES // (4 * max(self.dim, 1)), 1)
+        with (self.path / "vectors.npy").open("rb") as file:
+            file.seek(HEAD)
+            for start in range(0, self.count, step):
+                count = min(step, self.count - start)
+                yield start, np.fromfile(file, dtype="<f4", count=count * self.dim).reshape(count, self.dim)
 
     def row(self, index: int) -> dict:
         """One row without its vector."""

@@ -14,7 +14,7 @@ from PIL import Image
 import diptych
 from diptych.core.errors import DiptychError, UsageError
 from diptych.data import pictograms
-from diptych.search.approximate import build_approximate
+from diptych.search.approximate import build_approximate, nearest
 from diptych.search.build import build
 from diptych.search.exact import best, similarities
 from diptych.search.index import Index
@@ -225,6 +225,20 @@ def test_the_approximate_index_reports_what_it_misses(tmp_path):
         hits += len(truth & set(store.nearest(query, 10, found["probes"], found["refine"])))
     assert hits / 300 >= 0.9
     assert build_approximate(store, Snapshot.of(store), aim=1.01)["recall"] <= 1.0 < 1.01
+
+
+@pytest.mark.parametrize("count", [3, 64, 100])
+def test_the_truth_is_found_in_parts_of_the_file(tmp_path, monkeypatch, count):
+    """Parts of 7 rows give what sorting all similarities gives, whatever is left over at the end."""
+    monkeypatch.setattr("diptych.search.snapshot.BLOCK_BYTES", 7 * 4 * 16)
+    vectors = np.random.default_rng(count).standard_normal((count, 16)).astype("f4")
+    store = Store(tmp_path, "t", 16)
+    blank = dict.fromkeys(("source", "key", "path", "hash", "caption", "label", "meta"), "") | {"size": -1, "time": -1}
+    store.add([{**blank, "id": f"{i:016x}", "slot": i, "vector": vector} for i, vector in enumerate(vectors)])
+    snapshot, queries = Snapshot.of(store), np.random.default_rng(1).standard_normal((5, 16)).astype("f4")
+    assert [start for start, _ in snapshot.blocks()] == list(range(0, count, 7))
+    for found, query in zip(nearest(snapshot, queries, 10), queries, strict=True):
+        assert set(found.tolist()) == set(np.argsort(-(vectors @ query))[:10].tolist())
 
 
 def test_search_goes_through_the_approximate_index_above_the_limit(tmp_path, mini, monkeypatch):
