@@ -178,3 +178,13 @@ def test_folds_hold_out_every_picture_once_and_never_a_class_of_one():
         assert 13 in fit.tolist()
         assert set(label[fit].tolist()) == {0, 1, 2}
     assert folds(torch.tensor([0, 1, 2]), generator(0, "folds")) == []
+
+
+def test_why_nothing_was_asked_is_told_as_it_is():
+    """One picture a class cannot be held out; where every setting was given to a method that trains a tower, there is nothing to choose."""
+    shots, _ = world()
+    one = shots.take(torch.arange(0, 24, 6))
+    assert choose("gda-clip", one, {}).unasked.startswith("nothing could be held out")
+    assert choose("gda-clip", one, {"alpha": 0.1}).unasked == "nothing to choose"
+    assert choose("lora", shots, {}).unasked == "nothing to choose"
+    assert choose("gda-clip", shots, {}).unasked == ""

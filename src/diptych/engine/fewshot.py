@@ -27,6 +27,7 @@ from diptych.towers.rule import Rule
 Made = Head | Rule | Tuned
 
 FOLDS = 4
+NOTHING = "nothing could be held out (one picture a class, or no labels)"
 FAST = ("nearest-mean", "gda-clip", "tip-adapter", "linear-probe")
 
 
@@ -37,10 +38,10 @@ class Choice:
     Args:
         method: the method's id.
         options: the chosen ones.
-        accuracy: of the held-out labelled pictures; None where nothing could be held out (one picture a class, or no labels), or where
-            there was nothing to choose and asking would have been another training.
+        accuracy: of the held-out labelled pictures; None where none were asked.
         zero_shot: the same for the words alone.
         tried: every setting with its accuracy, in the order of the grid.
+        unasked: why no held-out pictures were asked: there were none, or there was nothing to choose and asking would be another training.
     """
 
     method: str
@@ -48,6 +49,7 @@ class Choice:
     accuracy: float | None
     zero_shot: float | None
     tried: tuple[tuple[Mapping[str, Any], float], ...] = ()
+    unasked: str = ""
 
 
 def folds(label_S: Tensor, draw: torch.Generator, most: int = FOLDS) -> list[tuple[Tensor, Tensor]]:
@@ -141,7 +143,7 @@ def choose(identity: str, work: Shots | Work, given: Mapping[str, Any]) -> Choic
     given = check_options("adapt", identity, given)
     divided = asked_of(entry, shots)
     if not divided or (not open_ and "towers" in entry.card.needs):
-        return Choice(identity, given, None, None)
+        return Choice(identity, given, None, None, unasked="nothing to choose" if not open_ else NOTHING)
     asked = sum(len(ask) for _, ask in divided)
     best: tuple[float, float] | None = None
     chosen: dict[str, Any] = given

@@ -183,8 +183,6 @@ def _told(choice: Choice) -> str:
     """One method's line: its options and what cross-validation said of them."""
     settings = ", ".join(f"{name}={value}" for name, value in choice.options.items())
     if choice.accuracy is None:
-        nothing = registry.find(choice.method, "adapt").load().GRID
-        why = "nothing could be held out (one picture a class, or no labels)" if nothing else "nothing to choose"
-        return f"{choice.method}: {why}; options {settings or 'none'}"
+        return f"{choice.method}: {choice.unasked}; options {settings or 'none'}"
     right, words = 100 * choice.accuracy, 100 * (choice.zero_shot or 0)
     return f"{choice.method}: {right:.1f}% of the held-out labelled pictures, words alone {words:.1f}% ({settings or 'no options'})"
