@@ -204,11 +204,11 @@ def _records(
         if out is not None and metric is outcomes[0].metrics[0]:
             resamples.keep(out, data, module, metric, found, plan.seed)
         yield record("", found, metric.chance)
-        if "[" in metric.name or metric.name not in theirs or metric.given is not None:
+        other = theirs.get(metric.name)
+        if other is None or "[" in metric.name:
             continue
-        other = theirs[metric.name]
         yield record(".gain", gained(metric, other, stream, plan.draws), 0.0)
-        if metric.hits and metric.of is None and bool(other.value_N.any()):
+        if metric.hits and metric.of is None and metric.given is None and bool(other.value_N.any()):
             kept = bootstrap.kept(metric.value_N, other.value_N, stream, unit_N=metric.unit_N, draws=plan.draws)
             yield record(".retention", kept, metric.chance)
 
@@ -224,6 +224,8 @@ def estimate(metric: Metric, stream: torch.Generator, draws: int, *, share: bool
 
 def gained(metric: Metric, other: Metric, stream: torch.Generator, draws: int) -> bootstrap.Estimate:
     """The paired difference to the same metric of another model, on the same examples."""
+    if metric.given is not None and other.given is not None:
+        return bootstrap.apart(metric.given, other.given)
     if metric.of is None:
         return bootstrap.difference(metric.value_N, other.value_N, stream, unit_N=metric.unit_N, draws=draws)
     paired = partial(bootstrap.statistic, other_N=other.value_N, unit_N=metric.unit_N, draws=min(draws, STATISTIC_DRAWS))

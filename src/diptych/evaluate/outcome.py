@@ -95,7 +95,8 @@ class Metric:
         hits: the values are hits and misses, so what a change kept of its parent's hits can be told.
         of: from the values of (resampled) examples to the number, for metrics that are no means: an area, a calibration error, an mIoU.
             NaN says that a resample has no value.
-        given: the number with its interval, where the protocol resamples by itself (``value_N`` is then not looked at).
+        given: the number with its interval, where the protocol resamples by itself (``value_N`` is then not looked at). Its draws are to
+            be the same for every model on the same examples, so that two models can be compared by them.
     """
 
     name: str

@@ -50,7 +50,7 @@ class Kept:
 
 
 def keep(out: Path, data: Material, module: ModuleType, metric: Metric, estimate: Estimate, seed: int) -> None:
-    """Put the resamples of ``metric`` into ``out``; nothing where the protocol resamples by itself.
+    """Put the resamples of ``metric`` into ``out``; nothing where they were not kept.
 
     Raises:
         DiptychError: the folder cannot be written.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from scipy import stats
 
 from diptych.core.errors import UsageError
 from diptych.core.rng import generator
-from diptych.evaluate.metrics import geometry, rank
+from diptych.evaluate.metrics import bootstrap, geometry, rank
 from diptych.evaluate.metrics.jackknife import grouped, student
 from diptych.evaluate.protocols import geometry as protocol
 from diptych.evaluate.protocols import rankme
@@ -118,6 +119,33 @@ def test_jackknife_leaves_units_out_whole():
         grouped(lambda index: 0.0, 4, generator(0), unit_N=torch.zeros(4))
     with pytest.raises(UsageError, match="no value"):
         grouped(lambda index: math.nan, 4, generator(0))
+
+
+def test_jackknife_draws_have_its_spread_and_pair_two_models():
+    """The difference of two models' draws has the interval of the jackknife of the difference, far narrower than unpaired ones'."""
+    shared = torch.randn(60, generator=generator(4), dtype=torch.float64)
+    one = shared + 0.1 * torch.randn(60, generator=generator(5), dtype=torch.float64)
+    unit_N = torch.arange(60) // 2
+    left, right, both = (
+        grouped(lambda i, x=x: float(x[i].mean()), 60, generator(0), unit_N=unit_N, draws=20_000) for x in (one, shared, one - shared)
+    )
+    for each in (left, both):
+        assert torch.quantile(each.draws_S, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist() == pytest.approx(
+            each.interval, abs=0.02 * (each.interval[1] - each.interval[0])
+        )
+    gain = bootstrap.apart(left, right)
+    assert gain.value == pytest.approx(both.value)
+    assert gain.n == 30
+    assert gain.interval == pytest.approx(both.interval, abs=0.02 * (both.interval[1] - both.interval[0]))
+    assert gain.interval[1] - gain.interval[0] < (left.interval[1] - left.interval[0]) / 4
+    other = grouped(lambda i: float(shared[i].mean()), 60, generator(1), unit_N=unit_N, draws=20_000)
+    unpaired = bootstrap.apart(left, other).interval
+    assert unpaired[1] - unpaired[0] > left.interval[1] - left.interval[0]
+    for wrong in (replace(right, draws_S=None), replace(right, n=29), replace(right, draws_S=right.draws_S[:9])):
+        with pytest.raises(UsageError, match="not paired"):
+            bootstrap.apart(left, wrong)
+    with pytest.raises(UsageError, match="no value"):
+        bootstrap.apart(left, replace(right, draws_S=right.draws_S * torch.nan))
 
 
 def test_a_bootstrap_would_bias_the_rank_and_the_jackknife_covers_it():

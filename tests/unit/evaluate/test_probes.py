@@ -187,6 +187,7 @@ def test_the_interval_covers_draws_and_concepts():
         plain.append(chosen[:, draws].mean())
     assert found.interval == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.015)
     assert (found.value, found.n) == (pytest.approx(float(hit.mean())), 20)
+    assert torch.quantile(found.draws_S, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist() == pytest.approx(found.interval)
     same = few_shot.crossed(hit[:, :1].expand(60, 4), torch.zeros(60), generator(4), 200)
     assert same.interval == pytest.approx((float(hit[:, 0].mean()),) * 2)
 

@@ -18,7 +18,7 @@ from diptych.evaluate import measure, suite
 from diptych.evaluate import record as record_file
 from diptych.evaluate.features import Features
 from diptych.evaluate.material import material
-from diptych.evaluate.metrics import bootstrap
+from diptych.evaluate.metrics import bootstrap, jackknife
 from diptych.evaluate.outcome import About, Metric, Outcome
 from diptych.evaluate.protocols import zero_shot
 from diptych.evaluate.run import EvaluationFailed, evaluate
@@ -32,7 +32,7 @@ def protocol(name, run, applies=lambda question: True):
         ORDER=99,
         ASPECT="Test",
         SUITES={"quick": (), "full": ()},
-        ABOUT={"spread": About("Spread", share=False), "top1": About("Top-1")},
+        ABOUT={"spread": About("Spread", share=False), "red": About("Red", share=False), "top1": About("Top-1")},
         applies=applies,
         run=run,
     )
@@ -157,6 +157,29 @@ def test_a_metric_that_is_no_mean_is_resampled_and_paired(colour_model, colour_s
     records = evaluate(colour_model(), colour_set, baseline=colour_model(name="base"), cache=False, suite="full")
     assert [(r.metric, r.value) for r in records] == [("spread", 6), ("spread.gain", 0)]
     assert records[1].interval == (0, 0)
+
+
+def jackknifed(question):
+    """Mean red of the rows, resampled by the protocol itself."""
+    red_N = question.image_ND[:, 0].double()
+    found = jackknife.grouped(lambda i: float(red_N[i].mean()), 21, question.view.generator("red"))
+    return Outcome("red", (Metric("red", torch.zeros(0), None, None, hits=False, given=found),), torch.arange(21))
+
+
+def test_a_number_that_a_protocol_resamples_by_itself_is_paired(colour_model, colour_set, only):
+    only(protocol("red", jackknifed))
+
+    def records(model):
+        return evaluate(model, colour_set, baseline=colour_model(name="base"), cache=False, suite="full")
+
+    same = records(colour_model())
+    assert [(r.metric, r.value != 0) for r in same] == [("red", True), ("red.gain", False)]
+    assert same[1].interval == (0, 0), "what both share cancels"
+    shifted = colour_model()
+    shifted.encode_image = lambda images, **more: colour_model().encode_image(images) + torch.tensor([0.5, 0, 0])
+    gain = records(shifted)[1]
+    assert gain.value == pytest.approx(0.5)
+    assert gain.interval == pytest.approx((0.5, 0.5), abs=1e-6)
 
 
 def test_statistic_agrees_with_the_mean_and_keeps_units_together():

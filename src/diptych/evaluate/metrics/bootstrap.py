@@ -30,7 +30,7 @@ class Estimate:
 
     Args:
         draws_S: the number on each resample, NaN where it has none; None where it was not kept. Equal generators resample equal units
-            alike, so that the draws of two models on the same examples can be compared one by one.
+            alike, so that the draws of two models on the same examples can be compared one by one (:func:`apart`).
     """
 
     value: float
@@ -92,6 +92,23 @@ def difference(
     if value_N.shape != other_N.shape:
         raise UsageError("paired difference", f"{len(value_N)} against {len(other_N)} examples", "Evaluate both models on the same set")
     return mean(value_N.double() - other_N.double(), generator, unit_N=unit_N, draws=draws, level=level)
+
+
+def apart(one: Estimate, other: Estimate, *, level: float = 0.95) -> Estimate:
+    """``one − other``, with the percentile interval of the differences of their draws, draw by draw.
+
+    Raises:
+        UsageError: their draws were not kept, are not as many, or more than half of the differences have no value.
+    """
+    if one.draws_S is None or other.draws_S is None or len(one.draws_S) != len(other.draws_S) or one.n != other.n:
+        raise UsageError("paired difference", "draws that are not paired", "Evaluate both models on the same set, with equal generators")
+    draw_S = one.draws_S.double() - other.draws_S.double()
+    known_S = draw_S[draw_S.isfinite()]
+    if len(known_S) * 2 < len(draw_S):
+        raise UsageError("bootstrap", f"{len(draw_S) - len(known_S)} of {len(draw_S)} draws have no value", "Evaluate on more examples")
+    tail = (1 - level) / 2
+    low, high = torch.quantile(known_S, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return Estimate(one.value - other.value, (low, high), one.n, draw_S)
 
 
 def kept(

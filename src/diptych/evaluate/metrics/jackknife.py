@@ -10,7 +10,13 @@ repeats nothing:
     variance = (groups − 1) / groups · Σ (left[j] − mean(left))²
     interval = statistic(all) ± t(groups − 1) · √variance
 
-Shapes: N examples, U units, G groups.
+Two models on the same examples, dealt to the same groups, are compared by draws: with normal z[s, j], the same for both, draw s is
+
+    statistic(all) + t(groups − 1) / 1.96 · √((groups − 1) / groups) · Σ_j z[s, j] (left[j] − mean(left))
+
+Draws have the jackknife's own spread, and the difference of two models' draws that of the jackknife of the difference, so what both share
+cancels (the multiplier form of resampling: van der Vaart and Wellner, Weak Convergence and Empirical Processes, 1996, section 2.9).
+Shapes: N examples, U units, G groups, S draws.
 """
 
 from __future__ import annotations
@@ -25,7 +31,7 @@ from torch import Generator, Tensor
 from diptych.core.errors import UsageError
 from diptych.evaluate.metrics.bootstrap import Estimate
 
-GROUPS = 20
+GROUPS, DRAWS = 20, 1000
 
 
 def grouped(
@@ -37,17 +43,19 @@ def grouped(
     groups: int = GROUPS,
     level: float = 0.95,
     bounds: tuple[float, float] = (-math.inf, math.inf),
+    draws: int = DRAWS,
 ) -> Estimate:
-    """``statistic`` of all examples with its jackknife interval.
+    """``statistic`` of all examples with its jackknife interval, and draws around it.
 
     Args:
         statistic: from int64 indices of examples to the number; smooth in the examples (no median, no maximum).
         count: N.
-        generator: deals the units to the groups.
+        generator: deals the units to the groups, then draws; give two models equal generators to have their draws paired.
         unit_N: int64; examples with equal values are left out together. None: each on its own.
         groups: how many; as many as units where there are fewer.
         level: of the interval, 0 < level < 1.
-        bounds: what the number cannot leave; the interval is cut there.
+        bounds: what the number cannot leave; the interval is cut there, draws are not.
+        draws: how many.
 
     Raises:
         UsageError: fewer than two units, or the statistic has no value.
@@ -63,10 +71,13 @@ def grouped(
     left_G = torch.tensor([statistic((group_N != j).nonzero()[:, 0]) for j in range(groups)], dtype=torch.float64)
     if not math.isfinite(value) or not bool(left_G.isfinite().all()):
         raise UsageError("jackknife", "the number has no value on all or on some of the examples", "Evaluate on a set with more examples")
-    spread = math.sqrt((groups - 1) / groups * float((left_G - left_G.mean()).square().sum()))
-    reach = student(groups - 1, (1 + level) / 2) * spread
+    part_G = math.sqrt((groups - 1) / groups) * (left_G - left_G.mean())
+    wide = student(groups - 1, (1 + level) / 2)
+    reach = wide * float(part_G.norm())
     low, high = max(value - reach, bounds[0]), min(value + reach, bounds[1])
-    return Estimate(value, (min(low, value), max(high, value)), units)
+    normal_SG = torch.randn(draws, groups, generator=generator, dtype=torch.float64)
+    draw_S = value + wide / NormalDist().inv_cdf((1 + level) / 2) * (normal_SG @ part_G)
+    return Estimate(value, (min(low, value), max(high, value)), units, draw_S)
 
 
 def student(freedom: int, level: float) -> float:

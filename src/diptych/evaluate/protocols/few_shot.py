@@ -101,7 +101,7 @@ def crossed(hit_NR: Tensor, unit_N: Tensor, stream: Generator, resamples: int = 
     weight_SR = torch.zeros(resamples, draws, dtype=torch.float64).scatter_add_(1, draw_SR, torch.ones_like(draw_SR, dtype=torch.float64))
     mean_S = (weight_SU @ sum_UR * weight_SR).sum(1) / (weight_SU @ size_U * draws)
     low, high = torch.quantile(mean_S, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return bootstrap.Estimate(float(hit_NR.double().mean()), (low, high), units)
+    return bootstrap.Estimate(float(hit_NR.double().mean()), (low, high), units, mean_S)
 
 
 def section(outcome: Outcome, thumbs: Thumbs) -> dict[str, Any]:

@@ -34,13 +34,13 @@ CARD = Card(
 ORDER = 60
 ASPECT = "Representation"
 SUITES = {"full": ("pictograms/retrieval",)}
+USED = "directions that their rows use; among models trained alike, more is better"
+CENTRED = "directions, the mean row taken away"
 ABOUT = {
-    "image_rank": About("Effective rank of pictures", "directions that their rows use", "higher", share=False),
-    "text_rank": About("Effective rank of captions", "directions that their rows use", "higher", share=False),
-    "image_rank_centred": About(
-        "Effective rank of pictures about their mean", "directions, the mean row taken away", "higher", share=False
-    ),
-    "text_rank_centred": About("Effective rank of captions about their mean", "directions, the mean row taken away", "higher", share=False),
+    "image_rank": About("Effective rank of pictures", USED, "neither", share=False),
+    "text_rank": About("Effective rank of captions", USED, "neither", share=False),
+    "image_rank_centred": About("Effective rank of pictures about their mean", CENTRED, "neither", share=False),
+    "text_rank_centred": About("Effective rank of captions about their mean", CENTRED, "neither", share=False),
 }
 LIMIT = 2000
 
@@ -68,7 +68,7 @@ def run(question: Question) -> Outcome:
                 return rank.effective_rank(rows_ND[index], centred=centred)
 
             found = grouped(statistic, len(rows_ND), question.view.generator(name), unit_N=table.group_N, bounds=(1.0, rows_ND.shape[1]))
-            metrics.append(Metric(name, torch.zeros(0, dtype=torch.float64), None, None, hits=False, given=found))
+            metrics.append(Metric(name, torch.zeros(0, dtype=torch.float64), table.group_N, None, hits=False, given=found))
             if centred:
                 spectra[side] = rank.singular_values(rows_ND, centred=True)
     return Outcome(CARD.id, tuple(metrics), index_N, {"spectra": spectra})

@@ -88,7 +88,7 @@ def run(question: Question) -> Outcome:
 
 def _given(name: str, statistic: Any, unit_N: Tensor, stream: torch.Generator) -> Metric:
     found = grouped(statistic, len(unit_N), stream, unit_N=unit_N, bounds=(-1.0, 1.0))
-    return Metric(name, torch.zeros(0, dtype=torch.float64), None, None, hits=False, given=found)
+    return Metric(name, torch.zeros(0, dtype=torch.float64), unit_N, None, hits=False, given=found)
 
 
 def across(kernels: Mapping[str, Tensor], index: Tensor) -> float:
