@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from common import Values
 from measures import texts
+from PIL import Image
 from starts import warm
 
 from diptych.core.rng import generator
@@ -84,6 +86,34 @@ class LongScenes(Dataset):
 
     def fingerprint(self) -> str:
         return digest([self.base.fingerprint(), *self.forms])
+
+
+class Placed(Dataset):
+    """A set whose pictures are each placed on a larger transparent ground, smaller than it and at a place of their own.
+
+    Args:
+        share: of the ground's side, for the picture's longer side.
+    """
+
+    def __init__(self, name: str, share: float, seed: int = 0) -> None:
+        super().__init__(name, "pictures on a larger ground")
+        self.base, self.share, self.seed = open_data(name), share, seed
+        self.ids = self.base.ids
+        self.place = torch.rand(len(self.ids), 2, generator=generator(seed, "ground")).tolist()
+
+    def sample(self, index: int) -> Sample:
+        own = self.base.sample(index)
+        with Image.open(io.BytesIO(own.image) if isinstance(own.image, bytes) else own.image) as opened:
+            image = opened.convert("RGBA")
+        side = round(max(image.size) / self.share)
+        ground, (x, y) = Image.new("RGBA", (side, side), (255, 255, 255, 0)), self.place[index]
+        ground.paste(image, (round(x * (side - image.width)), round(y * (side - image.height))))
+        made = io.BytesIO()
+        ground.save(made, "PNG", compress_level=1)
+        return replace(own, image=made.getvalue())
+
+    def fingerprint(self) -> str:
+        return digest([self.base.fingerprint(), str(self.share), str(self.seed)])
 
 
 @functools.cache
