@@ -68,4 +68,8 @@ def command(
     numbers = table("", ("set", "number", "model", ">value", ">difference", ">interval, all at once", "", ">rank"), rows)
     columns = ("model", ">average", ">95 % interval", ">rank", ">95 % interval", ">ms a picture", ">parameters")
     standings = table("standing", columns, standing_rows(made.standings))
-    out.result(asdict(made), numbers, standings, statement(made), *made.left_out, f"page: {folder / 'compare.html'}")
+    kin = [(f"{one.left}, {one.right}", one.set, value(one.value, False), bounds(one.interval, False), str(one.n)) for one in made.likeness]
+    alike = table("likeness of rows (CKA)", ("models", "set", ">likeness", ">95 % interval", ">n"), kin)
+    out.result(
+        asdict(made), numbers, standings, *([alike] if kin else ()), statement(made), *made.left_out, f"page: {folder / 'compare.html'}"
+    )

@@ -10,7 +10,8 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,10 +20,12 @@ from torch import Tensor
 
 from diptych.core.errors import DiptychError, UsageError
 from diptych.evaluate import details, resamples
+from diptych.evaluate.features import Features
+from diptych.evaluate.likeness import Likeness, between
 from diptych.evaluate.material import hash_of
 from diptych.evaluate.metrics import standing
 from diptych.evaluate.resamples import Kept
-from diptych.evaluate.run import EvaluationFailed, evaluate
+from diptych.evaluate.run import EvaluationFailed, evaluate, limited, subject, tasks_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What ``compare`` found; ``left_out`` says which numbers could not be compared, and why."""
+    """What ``compare`` found: ``left_out`` says which numbers could not be compared, and why; ``likeness`` how alike the rows are."""
 
     models: tuple[str, ...]
     reference: str
@@ -95,6 +98,7 @@ class Comparison:
     comparisons: int
     left_out: tuple[str, ...]
     command: str
+    likeness: tuple[Likeness, ...] = ()
 
 
 def compare(
@@ -148,7 +152,12 @@ def compare(
     table, missing = _paired(names, folders, list(dict.fromkeys(key[:2] for key in asked)))
     if not table:
         raise DiptychError("compare", "no number was measured on the same examples by all models", f"Look at the reports in {out}/models")
-    made = build(names, chosen, table, {name: _cost(folder) for name, folder in folders.items()}, (*left_out, *missing), command)
+    sets = {row[0].set for row in table}
+    tasks = [limited(each, limit, seed) for each, _ in tasks_of(data, suite, tuple(protocols or ())) if each.name in sets]
+    rows = {n: partial(_features, model, cache, batch_size, progress) for n, model in zip(names, models, strict=True)}
+    alike, unlike = between(rows, tasks, seed)
+    costs = {name: _cost(folder) for name, folder in folders.items()}
+    made = replace(build(names, chosen, table, costs, (*left_out, *missing, *unlike), command), likeness=alike)
     _write(made, out)
     return made
 
@@ -239,6 +248,10 @@ def _paired(names: Sequence[str], folders: dict[str, Path], keys: Sequence[tuple
         else:
             table.append(have)
     return table, missing
+
+
+def _features(model: Any, cache: str | Path | Literal[False] | None, batch_size: int, progress: bool) -> Features:
+    return subject(model, cache, batch_size, progress).features
 
 
 def _check(names: Sequence[str], reference: str) -> None:

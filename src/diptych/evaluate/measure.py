@@ -118,9 +118,13 @@ def _templates(plan: Plan, data: Material, model: Any) -> tuple[str, ...]:
 
 
 def attempt(module: ModuleType, questions: Sequence[Question]) -> list[Outcome] | DiptychError:
-    """The outcome of each question, or why there is none. Whatever a protocol did not foresee costs its own numbers only."""
+    """The outcome of each question, or why there is none. Whatever a protocol did not foresee costs its own numbers only.
+
+    Where there is a baseline, a protocol's ``beside`` puts into the first what can only be said of both together.
+    """
     try:
-        return [module.run(question) for question in questions]
+        outcomes = [module.run(question) for question in questions]
+        return [module.beside(*outcomes), *outcomes[1:]] if len(outcomes) == 2 and hasattr(module, "beside") else outcomes
     except DiptychError as error:
         return error
     except Exception as error:

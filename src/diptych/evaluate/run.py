@@ -87,9 +87,8 @@ def evaluate(
     """
     for template in templates or ():
         fill(template, "")
-    tasks = _tasks(data, suite, tuple(protocols or ()))
-    folder = None if cache is False else default_folder() if cache is None else Path(cache)
-    subjects = [_subject(each, folder, batch_size, progress) for each in ([model] if baseline is None else [model, baseline])]
+    tasks = [(limited(each, limit, seed), wanted) for each, wanted in tasks_of(data, suite, tuple(protocols or ()))]
+    subjects = [subject(each, cache, batch_size, progress) for each in ([model] if baseline is None else [model, baseline])]
     journal = Journal(None if out is None else Path(out), subjects, again)
     plan = Plan(
         tuple(templates or ()), seed, draws, command, suite or "quick", bool(protocols) or suite is None, say or (lambda line: None)
@@ -98,8 +97,6 @@ def evaluate(
     failures: list[tuple[str, str, DiptychError]] = []
     total = 0
     for each, wanted in tasks:
-        if limit is not None and limit < len(each.source):
-            each = each.take(torch.randperm(len(each.source), generator=generator(seed, "limit", each.name))[:limit].sort().values)
         try:
             for protocol, records in measured(each, wanted, subjects, plan, journal):
                 total += 1
@@ -122,7 +119,14 @@ def evaluate(
     return found
 
 
-def _tasks(data: Any, suite: str | None, protocols: tuple[str, ...]) -> list[tuple[Material, tuple[str, ...]]]:
+def limited(data: Material, limit: int | None, seed: int) -> Material:
+    """At most ``limit`` samples of ``data``, drawn by ``seed``."""
+    if limit is None or limit >= len(data.source):
+        return data
+    return data.take(torch.randperm(len(data.source), generator=generator(seed, "limit", data.name))[:limit].sort().values)
+
+
+def tasks_of(data: Any, suite: str | None, protocols: tuple[str, ...]) -> list[tuple[Material, tuple[str, ...]]]:
     """Each set with the protocols to run on it; () means those that fit."""
     if suite is not None:
         suites.check(suite)
@@ -139,7 +143,9 @@ def _tasks(data: Any, suite: str | None, protocols: tuple[str, ...]) -> list[tup
     return tasks
 
 
-def _subject(model: Any, folder: Path | None, batch_size: int, progress: bool) -> Subject:
+def subject(model: Any, cache: str | Path | Literal[False] | None, batch_size: int, progress: bool) -> Subject:
+    """A model, or what ``diptych.load`` takes, with its cached rows."""
+    folder = None if cache is False else default_folder() if cache is None else Path(cache)
     if not isinstance(model, (str, Path)):
         return Subject(model.config.name, model, Features(model, folder, batch_size, progress))
     from diptych.towers.formats.load import load

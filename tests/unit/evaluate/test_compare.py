@@ -15,8 +15,10 @@ from diptych.core.errors import DiptychError, UsageError
 from diptych.core.rng import generator
 from diptych.evaluate import resamples
 from diptych.evaluate.compare import build, compare
+from diptych.evaluate.features import Features
+from diptych.evaluate.likeness import between
 from diptych.evaluate.material import Material, hash_of
-from diptych.evaluate.metrics import bootstrap, standing
+from diptych.evaluate.metrics import bootstrap, cka, standing
 from diptych.evaluate.report.compare_page import bounds, direction, places, signed, statement, value
 from diptych.evaluate.resamples import Kept
 
@@ -137,6 +139,40 @@ def test_models_are_compared_and_the_folder_goes_on(models: list, colour_set: Ma
     assert said
     assert all(line.endswith("done before") for line in said)
     assert again.rows == made.rows
+
+
+def test_rows_of_two_models_are_alike_or_not(models: list, colour_set: Material, tmp_path: Path) -> None:
+    """A turned and scaled copy of a model is wholly alike; one that sees other things is as alike as CKA by hand says."""
+    turned, other = (replace_rows(models[0], name, of) for name, of in (("turned", lambda x: -x.flip(1)), ("other", torch.abs)))
+    same_pictures = replace(colour_set, name="the same again")
+    made = compare([models[0], turned, other], [colour_set, same_pictures], out=tmp_path, cache=False, draws=50, protocols=["zero_shot"])
+    found = {(one.left, one.right): one for one in made.likeness}
+    assert list(found) == [("right", "turned"), ("right", "other"), ("turned", "other")], "each pair once, and the set's pictures once"
+    assert found["right", "turned"].value == pytest.approx(1)
+    rows = models[0].encode_image(list(colour_set.source))
+    by_hand = cka.cka(rows, rows.abs())
+    assert by_hand < 0.9
+    assert found["right", "other"].value == pytest.approx(by_hand, abs=1e-6)
+    assert found["right", "other"].interval[0] < by_hand < found["right", "other"].interval[1]
+    assert found["right", "other"].n == 7
+    page = (tmp_path / "compare.html").read_text()
+    assert "How alike they are" in page
+    assert page.count(" and <bdi>other</bdi>") == 2
+
+
+def replace_rows(model, name: str, change):
+    """The same model under another name, with changed rows of pictures."""
+    made = type(model)(name=name)
+    made.encode_image = lambda images, **more: change(model.encode_image(images))
+    return made
+
+
+def test_pictures_that_a_model_gives_one_row_have_no_likeness(models: list, colour_set: Material) -> None:
+    blind = replace_rows(models[0], "blind", torch.ones_like)
+    cached = {model.config.name: (lambda model=model: Features(model, None)) for model in (models[0], blind)}
+    found, missing = between(cached, [colour_set])
+    assert found == ()
+    assert missing == ("colours, likeness of the models: the number has no value on all or on some of the examples",)
 
 
 def test_what_cannot_be_paired_is_left_out(models: list, colour_set: Material, tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ Every layer of the image tower gives the mean of its tokens (:mod:`diptych.evalu
 (:mod:`diptych.evaluate.metrics.cka`): each with each on clean pictures, and each with itself on the same pictures with Gaussian noise and
 after an attack. The attack takes :data:`STEPS` steps of the sign of the gradient that drives the unit row away from where it was, within
 :data:`RADIUS` of every pixel (projected gradient ascent, arXiv:1706.06083, with the rows' distance as loss, so it needs no labels).
+Beside a baseline, its layers are compared with those of the model, on the same clean pictures.
 Shapes: N pictures, A layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -41,6 +43,7 @@ ABOUT = {
     "attacked_cka": About("CKA with the attacked picture", "likeness of the rows before and after; 1 unchanged", "higher", share=False),
     "noisy_cka": About("CKA with the noisy picture", "likeness of the rows before and after; 1 unchanged", "higher", share=False),
     "cross_layer_cka": About("CKA across layers", "mean likeness of two different layers; 1: all do the same", "neither", share=False),
+    "baseline_cka": About("CKA with the baseline", "likeness of both models' rows of the same pictures; 1: alike", "neither", share=False),
 }
 LIMIT, ATTACKED = 192, 64
 NOISE, RADIUS, STEPS = 0.08, 4 / 255, 3
@@ -78,12 +81,23 @@ def run(question: Question) -> Outcome:
     metrics.append(_given("cross_layer_cka", lambda index: across(kernels["clean"], index), unit_N, view.generator("cka", "across")))
     show = {
         "layers": tuple(layers["clean"]),
+        "clean": kernels["clean"],
+        "units": (unit_N, view.generator("cka", "baseline")),
         "clean_AA": cka.of_grams(list(kernels["clean"].values())),
         "kept": {
             name: [alike(before[k], after[k], torch.arange(len(before[k]))) for k in before] for name, (before, after) in pairs.items()
         },
     }
     return Outcome(CARD.id, tuple(metrics), index_N, show | _words(question, index_N, kernels["clean"]))
+
+
+def beside(ours: Outcome, theirs: Outcome) -> Outcome:
+    """``ours`` with the likeness of both models' unit rows, and of each layer with each of the other's."""
+    left, right = ours.show["clean"], theirs.show["clean"]
+    unit_N, stream = ours.show["units"]
+    found = _given("baseline_cka", lambda index: alike(left[ROWS], right[ROWS], index), unit_N, stream)
+    layers = {"their_layers": tuple(right), "beside_AB": cka.of_grams(list(left.values()), list(right.values()))}
+    return replace(ours, metrics=(*ours.metrics, found), show=ours.show | layers)
 
 
 def _given(name: str, statistic: Any, unit_N: Tensor, stream: torch.Generator) -> Metric:
@@ -152,18 +166,11 @@ def section(outcome: Outcome, thumbs: Thumbs) -> dict[str, Any]:
             "share": False,
         },
     ]
-    if "both_AB" in show:
-        title = "Layers of the image tower against those of the text tower, debiased CKA"
-        figures.append(
-            {
-                "kind": "heat",
-                "title": title,
-                "rows": names,
-                "columns": list(show["text_layers"]),
-                "values": _rounded(show["both_AB"]),
-                "share": False,
-            }
-        )
+    for values, columns, whose in (("both_AB", "text_layers", "the text tower"), ("beside_AB", "their_layers", "the baseline")):
+        if values in show:
+            title = f"Layers of the image tower against those of {whose}, debiased CKA"
+            figure = {"kind": "heat", "title": title, "rows": names, "columns": list(show[columns]), "share": False}
+            figures.append(figure | {"values": _rounded(show[values])})
     return {"figures": figures}
 
 
