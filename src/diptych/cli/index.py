@@ -47,6 +47,8 @@ def command(
 
     began = time.monotonic()
     report = once()
+    if old is None and model is None:
+        report.notes.append("model mini, which knows drawings; for photographs: --model pocket --re-embed")
     show(out, report, folder, name, time.monotonic() - began)
     if watch:
         out.say(f"watching {', '.join(paths)}; stop with Ctrl-C")

@@ -66,13 +66,20 @@ def command(
     if show:
         open_best(index, answer)
     data = {"query": described(query), "answer": answer.answer, "results": [as_row(hit) for hit in answer.results[:top]]}
-    lines = [] if answer.answer else ["no good match; the nearest pictures:" if answer.results else "no picture passes the filter"]
+    lines = [] if answer.answer else [none_found(answer, where)]
     lines += [result_table(answer)] if answer.results and clusters is None else []
     if clusters is not None:
         found = index.clusters(clusters, [hit.id for hit in answer.results]) if answer.results else []
         grouped(out, index, found, data, lines)
         return
     out.result(data, *lines)
+
+
+def none_found(answer: Answer, where: str | None) -> str:
+    """Why there is no answer, as a line."""
+    if answer.results:
+        return "no good match; the nearest pictures:"
+    return "no picture passes the filter" if where is not None else "the index holds no other picture"
 
 
 def weighed(text: str) -> tuple[str, float]:

@@ -247,7 +247,7 @@ def columns_of(index: Index) -> list[str]:
     """Names that a filter may use: those of the first pictures' own columns, and the ones every picture has."""
     first = index.ids()[:KNOWN]
     own = {name: None for id in first for name in index.row(id)["meta"]}
-    return ["caption", "label", *own]
+    return list(dict.fromkeys(["caption", "label", "year", "size", *own]))
 
 
 def hit_json(hit: Hit) -> dict[str, Any]:

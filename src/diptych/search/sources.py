@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -113,8 +114,12 @@ class Source:
         return slot(self.name, self.locate(position)[2])
 
     def where(self, position: int) -> str:
-        """The picture at ``position`` in words, for a list of broken ones."""
-        return self.locate(position)[2].encode("utf-8", "replace").decode()
+        """The file of the picture at ``position``, or its key where it is none, for a list of broken ones."""
+        part, index, key = self.locate(position)
+        with contextlib.suppress(BrokenSample):
+            image = part[index].image
+            key = str(image.absolute()) if isinstance(image, Path) else key
+        return key.encode("utf-8", "replace").decode()
 
     def __getitem__(self, position: int) -> Entry:
         """One picture. Raises :class:`BrokenSample` where it is not there or its words cannot be read."""
@@ -166,7 +171,7 @@ def find(path: str | Path) -> Source:
         folder = _pictures(place)
         if folder is None:
             raise
-        return Source(name, {"": folder}, [f"read as a folder of images, since {error.why}"])
+        return Source(name, {"": folder}, [f"read as a folder of images; {error.what} is left out, since {error.why}"])
     if not first.splits:
         return Source(name, {"": first}, list(first.notes))
     parts = {split: first if split == first.split else diptych.data.open(path, split=split) for split in first.splits}

@@ -17,12 +17,13 @@ from __future__ import annotations
 import json
 import operator
 import re
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as compute
 
 from diptych.core.errors import UsageError, nearest
 
@@ -36,7 +37,23 @@ COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
 LONGEST, DEEPEST = 2000, 50
-Test = Callable[[dict[str, list[Any]]], np.ndarray]
+BLOCK = 1 << 16  # rows whose cells are Python objects at a time
+LOOKED = 1000  # rows whose columns are named where an unknown one is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some rows of a column: its different values, None the last of them, and which of these each row has."""
+
+    values: list[Any]
+    at_N: np.ndarray
+
+    def passing(self, test: Callable[[Any], bool]) -> np.ndarray:
+        """Which rows (N,) pass, each value being tested once."""
+        return np.array([test(value) for value in self.values], dtype=bool)[self.at_N]
+
+
+Test = Callable[[Mapping[str, Part]], np.ndarray]
 
 
 class Filter:
@@ -52,7 +69,7 @@ class Filter:
     def __init__(self, text: str) -> None:
         self.text, self.names = text, set[str]()
         if len(text) > LONGEST:
-            raise UsageError("--where", f"it is longer than {LONGEST} characters", "Ask for less")
+            raise UsageError("filter", f"it is longer than {LONGEST} characters", "Ask for less")
         self._tokens, self._at = list(tokens(text)), 0
         self._test = self._any(0)
         if self._at < len(self._tokens):
@@ -65,7 +82,8 @@ class Filter:
             UsageError: a column that the data do not have.
         """
         columns = columns_of(rows, self.names)
-        return self._test(columns)
+        starts = range(0, max(len(rows), 1), BLOCK)
+        return np.concatenate([self._test({name: column.part(start) for name, column in columns.items()}) for start in starts])
 
     def _any(self, depth: int) -> Test:
         tests = [self._all(depth)]
@@ -103,16 +121,14 @@ class Filter:
             while self._sign(","):
                 values.append(self._value())
             self._need(")")
-            return lambda columns: np.array(
-                [any(compared(operator.eq, cell, value) for value in values) for cell in columns[name]], dtype=bool
-            )
+            return lambda columns: columns[name].passing(lambda cell: any(compared(operator.eq, cell, value) for value in values))
         if kind == "name" and sign.lower() == "contains":
             part = str(self._value()).casefold()
-            return lambda columns: np.array([cell is not None and part in str(cell).casefold() for cell in columns[name]], dtype=bool)
+            return lambda columns: columns[name].passing(lambda cell: cell is not None and part in str(cell).casefold())
         if kind != "sign" or sign not in COMPARE:
             raise self._wrong("a comparison was expected (= != < <= > >= contains in)", back=1)
         compare, value = COMPARE[sign], self._value()
-        return lambda columns: np.array([compared(compare, cell, value) for cell in columns[name]], dtype=bool)
+        return lambda columns: columns[name].passing(lambda cell: compared(compare, cell, value))
 
     def _value(self) -> Any:
         kind, value = self._next("a value")
@@ -147,7 +163,7 @@ class Filter:
     def _wrong(self, why: str, back: int = 0) -> UsageError:
         at = self._at - back
         near = f" at {self._tokens[at][1]!r}" if at < len(self._tokens) else ""
-        return UsageError(f"--where {self.text[:80]!r}", f"{why}{near}", "For example --where \"year > 2020 and label = 'cat'\"")
+        return UsageError(f"filter {self.text[:80]!r}", f"{why}{near}", "For example: year > 2020 and label = 'cat'")
 
 
 def tokens(text: str) -> list[tuple[str, str]]:
@@ -157,7 +173,7 @@ def tokens(text: str) -> list[tuple[str, str]]:
         match = TOKEN.match(text, at)
         if match is None:
             rest = text[at:].strip()
-            raise UsageError(f"--where {text[:80]!r}", f"{rest[:20]!r} is not understood", "Texts stand in quotes: label = 'cat'")
+            raise UsageError(f"filter {text[:80]!r}", f"{rest[:20]!r} is not understood", "Texts stand in quotes: label = 'cat'")
         kind = str(match.lastgroup)
         found.append((kind, match[kind]))
         at = match.end()
@@ -178,23 +194,50 @@ def compared(compare: Callable[[Any, Any], bool], cell: Any, value: Any) -> bool
     return compare(str(cell).casefold(), str(value).casefold())
 
 
-def columns_of(rows: pa.Table, names: set[str]) -> dict[str, list[Any]]:
-    """The named columns, one value a row or None.
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of all rows, still in Arrow.
+
+    Args:
+        cells: a cell a row.
+        written: whether a cell is the JSON of its value.
+    """
+
+    cells: pa.ChunkedArray
+    written: bool = False
+
+    def part(self, start: int) -> Part:
+        """At most :data:`BLOCK` rows from ``start`` on."""
+        coded = self.cells.slice(start, BLOCK).combine_chunks().dictionary_encode()
+        values = coded.dictionary.to_pylist()
+        if self.written:
+            values = json.loads(f"[{','.join(values)}]")
+        return Part([*values, None], coded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False))
+
+
+def columns_of(rows: pa.Table, names: set[str]) -> dict[str, Column]:
+    """The named columns.
 
     Raises:
         UsageError: no row has such a column.
     """
-    found: dict[str, list[Any]] = {name: rows.column(name).to_pylist() for name in names if name in OWN}
-    wanted = [name for name in names if name not in found]
-    if not wanted:
-        return found
-    meta = [json.loads(text) for text in rows.column("meta").to_pylist()]
-    for name in wanted:
-        if not meta or any(name in row for row in meta):
-            found[name] = [row.get(name) for row in meta]
-        elif name == "year":
-            found[name] = [None if time < 0 else datetime.fromtimestamp(time / 1e9, UTC).year for time in rows.column("time").to_pylist()]
-        else:
-            known = {*OWN, "year", *(key for row in meta for key in row)}
-            raise UsageError(f"--where column {name!r}", "the index has no such column", nearest(name, known))
-    return found
+    return {name: Column(rows.column(name)) if name in OWN else further(rows, name) for name in names}
+
+
+def further(rows: pa.Table, name: str) -> Column:
+    """A column of the data's own, cut out of ``meta``; else the year of change.
+
+    ``meta`` is a flat JSON object as :func:`diptych.search.sources.as_json` writes it. There an unescaped quote that follows a bracket or a
+    blank and ends in ``": `` is the start of a key, so that the text after it is the whole value; nothing else need be parsed.
+    """
+    key = re.escape(json.dumps(name))
+    found = compute.extract_regex(rows.column("meta"), rf'[{{ ]{key}: (?P<value>"(?:[^"\\]|\\.)*"|[^,}}]+)')  # type: ignore[attr-defined]
+    cells = compute.struct_field(found, "value")  # type: ignore[attr-defined]
+    if cells.null_count < len(cells) or not len(cells):
+        return Column(cells, written=True)
+    if name == "year":
+        time_N = rows.column("time").to_numpy()
+        year_N = time_N.astype("datetime64[ns]").astype("datetime64[Y]").astype(np.int64) + 1970
+        return Column(pa.chunked_array([pa.array(year_N, mask=time_N < 0)]))
+    known = {*OWN, "year", *(key for text in rows.column("meta").slice(0, LOOKED).to_pylist() for key in json.loads(text))}
+    raise UsageError(f"filter, column {name!r}", "the index has no such column", nearest(name, known))

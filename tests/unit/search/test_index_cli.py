@@ -32,8 +32,10 @@ def test_the_verbs_end_to_end(capsys, place):
     (place / "p" / "broken.png").write_text("no")
     made = answer(capsys, "index", "p")
     assert (made["added"], made["pictures"], made["model"], made["out"]) == (12, 12, "mini", "diptych-index")
-    assert [row["picture"] for row in made["broken"]] == ["broken"]
-    assert answer(capsys, "index", "p")["unchanged"] == 12
+    assert [row["picture"] for row in made["broken"]] == [str(place / "p" / "broken.png")]
+    again = answer(capsys, "index", "p")
+    assert again["unchanged"] == 12
+    assert ["pocket" in "".join(run["notes"]) for run in (made, again)] == [True, False], "said once, where mini was nobody's choice"
 
     found = answer(capsys, "search", "a cat", "animal^0.5", "--not", "a dog", "--top", 3)
     assert found["query"]["words"] == [["a cat", 1.0], ["animal", 0.5], ["a dog", -0.5]]
@@ -67,7 +69,8 @@ def test_the_verbs_end_to_end(capsys, place):
         (2, ["search"], ["nothing is asked for"]),
         (1, ["search", "a cat", "--index", "nowhere"], ["no index", "diptych index"]),
         (1, ["search", "--image", "nowhere.png"], ["nowhere.png"]),
-        (2, ["index", "nowhere"], ["nowhere"]),
+        (2, ["index", "nowhere"], ["nowhere", "Check the path; the names of sets begin with pictobench, pictograms"]),
+        (2, ["index", "pictograms/trian"], ["Did you mean 'pictograms/train'?"]),
         (2, ["search", "a", "--top", "0"], ["--top"]),
     ],
 )

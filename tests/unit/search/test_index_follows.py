@@ -142,7 +142,7 @@ def test_a_stray_table_does_not_hide_the_pictures(tmp_path, mini):
     (tmp_path / "p" / "notes.csv").write_text("day,spent\nmonday,3\n")
     report = build(tmp_path / "p", tmp_path / "i", mini)
     assert report.pictures == 3
-    assert any("folder of images" in note for note in report.notes)
+    assert any("folder of images; notes.csv is left out" in note for note in report.notes)
 
 
 def test_one_writer_at_a_time(tmp_path, mini):

@@ -27,6 +27,7 @@ from diptych.search.serving import guard
 from diptych.search.serving import run as server_run
 from diptych.search.serving.limits import Limits
 from diptych.search.serving.run import bound, is_loopback
+from diptych.search.where import OWN
 
 JSON = {"Content-Type": "application/json"}
 RED = png((200, 30, 30))
@@ -218,6 +219,30 @@ def test_what_is_wrong_is_refused_in_the_one_form(there, name):
     assert answer.status == status, error
     assert {"what", "why", "mend"} <= set(error)
     assert "/secret" not in json.dumps(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "what", "why"),
+    [
+        ({"word": []}, "word", "there is no such key"),
+        ({"words": [{"text": " "}]}, "words.0.text", "the text is empty"),
+        (
+            {"images": [{"image": "http://x/y.png"}]},
+            "images.0.image",
+            "a picture is given as data:image/png;base64,…; addresses are not fetched",
+        ),
+        ({"words": [{"text": "a"}], "where": "path contains 'a'"}, "where: path contains 'a'", "the server does not filter by path"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_in_plain_words(ask, body, what, why):
+    error = ask.post("/search", json=body).json()["error"]
+    assert (error["what"], error["why"]) == (what, why)
+
+
+def test_the_columns_that_filters_may_use_are_told(ask):
+    columns = ask.get("/about").json()["columns"]
+    assert sorted(columns) == ["caption", "label", "size", "year"], "the year is a column of the data here, and is told once"
+    assert set(columns) <= {*OWN, "year"}
 
 
 def test_an_endless_body_is_not_read_beyond_the_limit(there, monkeypatch):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pyarrow as pa
 import pytest
 
 from diptych.core.errors import UsageError
-from diptych.search.where import Filter
+from diptych.search import where
+from diptych.search.sources import as_json
+from diptych.search.where import Filter, further
 
 YEAR = 365.25 * 86400 * 1e9
 ROWS = [
@@ -99,7 +102,7 @@ def test_rows_that_pass(rows, text, wanted):
     ],
 )
 def test_what_is_no_filter_is_one_clear_error(text):
-    with pytest.raises(UsageError, match="--where"):
+    with pytest.raises(UsageError, match="filter"):
         Filter(text)
 
 
@@ -107,3 +110,34 @@ def test_an_unknown_column_names_the_nearest(rows):
     with pytest.raises(UsageError, match="price"):
         Filter("prise > 1").mask(rows)
     assert Filter("anything > 1").mask(rows.slice(0, 0)).tolist() == []
+
+
+HARD = {
+    "year": [2021, "2021", "in 2021", None, -1.5e-7, True, "", 'a "year": 3, ', '{"year": 3}'],
+    'big "year': [1, 'x": 2', "\\", '\\"', "a, b}", None],
+    "month\\": [12, "\u20ac \U0001f600", "\n"],
+    "straße (km)": ["weit", 3, "year", ' "year'],
+    "ye": [1, 2, None],
+    "a.r": [5, "$", None],
+    "y": [10**18, 1e300],
+}
+
+
+def test_columns_cut_out_of_json_are_those_that_are_parsed(monkeypatch):
+    """Keys and values full of quotes, brackets and other keys, in blocks of three rows, against json.loads of every row."""
+    monkeypatch.setattr(where, "BLOCK", 3)
+    draw = random.Random(0)
+    metas = [{name: value for name, values in HARD.items() if (value := draw.choice(values)) is not None} for _ in range(400)]
+    table = pa.table({"meta": [as_json(meta) for meta in metas]})
+    table = pa.concat_tables([table.slice(0, 1), table.slice(1, 7), table.slice(8)])
+    for name in HARD:
+        column = further(table, name)
+        parts = [column.part(start) for start in range(0, len(metas), 3)]
+        found = [part.values[at] for part in parts for at in part.at_N]
+        assert list(map(repr, found)) == [repr(json.loads(as_json(meta)).get(name)) for meta in metas]
+
+
+def test_rows_pass_the_same_in_blocks(rows, monkeypatch):
+    monkeypatch.setattr(where, "BLOCK", 2)
+    assert Filter("price > 2 or path contains 'it'").mask(rows).tolist() == [True, True, True]
+    assert Filter("year > 2020").mask(rows).tolist() == [True, False, False]

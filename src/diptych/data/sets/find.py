@@ -10,6 +10,8 @@ from pathlib import Path
 from diptych.core.errors import UsageError, nearest
 from diptych.data.sets.base import EvalSet
 
+LONGEST = 700  # characters of a list of names that still helps
+
 
 @functools.cache
 def _all() -> Mapping[str, EvalSet]:
@@ -30,7 +32,11 @@ def names() -> tuple[str, ...]:
 
 
 def find(name: str) -> EvalSet:
-    """The set called ``name``; a :class:`UsageError` names the nearest known one."""
+    """The set called ``name``; a :class:`UsageError` names the nearest known one, or those that begin as it does."""
     if name not in _all():
-        raise UsageError(name, "no file or folder lies there and no set has this name", nearest(name, names()))
+        heads = sorted({known.partition("/")[0] for known in names()})
+        mend = nearest(name, [known for known in names() if known.startswith(f"{name.partition('/')[0]}/")] or names())
+        if len(mend) > LONGEST:
+            mend = f"Check the path; the names of sets begin with {', '.join(heads)}"
+        raise UsageError(name, "no file or folder lies there and no set has this name", mend)
     return _all()[name]

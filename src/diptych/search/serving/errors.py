@@ -84,7 +84,8 @@ async def on_failure(request: Request, error: Exception) -> Response:
 def told(errors: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
     """Where and why of the first of pydantic's errors: ``("words.0.text", "String should have at least 1 character")``."""
     first = next(iter(errors))
-    return ".".join(map(str, first["loc"])) or "body", str(first["msg"])
+    why = "there is no such key" if first["type"] == "extra_forbidden" else str(first["msg"]).removeprefix("Value error, ")
+    return ".".join(map(str, first["loc"])) or "body", why
 
 
 def whole_seconds(seconds: float) -> str:

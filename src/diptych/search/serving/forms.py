@@ -33,7 +33,7 @@ def _data(url: str) -> str:
 
 F = TypeVar("F", bound="Form")
 Text = Annotated[str, Field(min_length=1, max_length=TEXT), AfterValidator(_said)]
-Data = Annotated[str, Field(min_length=20, description="a data URL: data:image/png;base64,…"), AfterValidator(_data)]
+Data = Annotated[str, Field(description="a data URL: data:image/png;base64,…"), AfterValidator(_data)]
 Weight = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
 Id = Annotated[str, Field(pattern=ID, description="16 hexadecimal digits, as a search has shown")]
 
