@@ -1,6 +1,6 @@
 """AMU-Tuning: another encoder's rows of the same pictures give a bias to the zero-shot logits, the more the less sure those are.
 
-Paper: Tang et al., "AMU-Tuning: Effective Logit Bias for CLIP-based Few-shot Learning", CVPR 2024, arXiv:2404.08958, section 4 (auxiliary
+Paper: Tang et al., "AMU-Tuning: Effective Logit Bias for CLIP-based Few-shot Learning", CVPR 2024, arXiv:2404.08958 (auxiliary
 features, feature-initialised linear classifier with multi-branch training, uncertainty fusion).
 Code: https://github.com/TJU-sjyj/AMU-Tuning
 Relations: ``tip-adapter`` takes its bias from the model's own rows; a linear probe has no second encoder.
@@ -20,8 +20,9 @@ Shapes: S labelled pictures, B of a step, K classes, D joint width, A width of t
 A sharp answer has a high kurtosis (its fourth standardised moment over the classes, at most about K), so little is added to it. ``aux``
 names any model that ``diptych.load`` takes; its image tower reads the labelled pictures once at fitting, and each new picture. The paper
 takes MoCo v3 (ResNet-50). Pictures come at the size of the model that is adapted and are scaled to the auxiliary one's. The paper trains on
-changed pictures, which would be encoded anew in every epoch; here rows are encoded once. Its settings are in part per data set: the code's
-defaults are ``merge`` 1 and power 0.4; alpha, epochs and rate stand in a file that is not published and are open here.
+changed pictures, which would be encoded anew in every epoch; here rows are encoded once. The code's example (ImageNet, 16 shots) has alpha
+0.5, ``merge`` 0.35, 50 epochs of batches of 8 at 1e-3 and, as its default, no doubt; its defaults are ``merge`` 1 and power 0.4. It keeps
+the epoch that is best on the test pictures; here it is the last one.
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ CARD = Card(
     name="AMU-Tuning",
     family="adapt",
     paper="AMU-Tuning: Effective Logit Bias for CLIP-based Few-shot Learning, arXiv:2404.08958",
-    where="section 4",
+    where="auxiliary features, multi-branch training and uncertainty fusion",
     code="https://github.com/TJU-sjyj/AMU-Tuning",
     needs=frozenset({"labels", "towers"}),
     claim="auxiliary features, multi-branch training and fusion by uncertainty beat other biases of few-shot CLIP",
-    published="state of the art on eleven sets (abstract, no figures)",
+    published="ImageNet 16 shots 70.02 with MoCo v3's ResNet-50 beside CLIP (the code's README)",
 )
 GRID = {"alpha": (0.3, 1.0, 3.0)}
 Doubt = Literal["kurtosis", "entropy", "none"]

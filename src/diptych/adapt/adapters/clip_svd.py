@@ -1,6 +1,6 @@
 """CLIP-SVD: of every attention and MLP matrix of both towers only the singular values are trained, and put back into the matrix at the end.
 
-Paper: Koleilat, Rivaz and Xiao, "Singular Value Few-shot Adaptation of Vision-Language Models", arXiv:2509.03740, section 3.2.
+Paper: Koleilat, Rivaz and Xiao, "Singular Value Few-shot Adaptation of Vision-Language Models", arXiv:2509.03740.
 Code: https://github.com/HealthX-Lab/CLIP-SVD
 Relations: ``lora`` adds directions of its own to the attention matrices; this only weighs those that are there. ``full-ft`` changes all.
 
@@ -17,7 +17,7 @@ Shapes: O outputs, I inputs, R = min(O, I) singular values, B pictures, K classe
 
 The paper trains the values themselves; training their change from zero is the same but for weight decay, which here pulls towards the
 parent's values and not towards zero, and leaves the parent's numbers as they are at the start. A gated MLP's two matrices in one count as
-one. What the paper sets by data set (steps, rate) is one setting here.
+one. What the code sets by data set (1 to 200 epochs, a rate of 4e-4 to 2e-2, a decay of 0 or 0.01) is one setting here.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ CARD = Card(
     name="CLIP-SVD",
     family="adapt",
     paper="Singular Value Few-shot Adaptation of Vision-Language Models, arXiv:2509.03740",
-    where="section 3.2",
+    where="singular values of the attention and MLP matrices",
     code="https://github.com/HealthX-Lab/CLIP-SVD",
     needs=frozenset({"labels", "towers"}),
     claim="singular values alone (0.04% of the numbers) adapt both towers with few labels and keep what the model knew",
-    published="best mean accuracy over 11 natural and 10 biomedical sets, 0.04% of the parameters trained (abstract)",
+    published="16 shots 82.97 against 82.89 of CLIP-LoRA and 79.01 of CoOp, mean of 11 sets; 0.04% of the numbers (the code's README)",
 )
 GRID: dict[str, tuple[object, ...]] = {}
 

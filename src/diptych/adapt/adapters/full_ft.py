@@ -1,7 +1,7 @@
 """Full fine-tuning: every weight of both towers is trained on the labels against the words of the classes.
 
-Papers: Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv:2109.01903, section 2 (end to end from the zero-shot classifier);
-Goyal et al., "Finetune like you pretrain" (FLYP), arXiv:2212.00638, section 3 (both towers, against the words, as in pretraining).
+Papers: Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv:2109.01903, section 3 (step 1, end to end from the zero-shot
+model); Goyal et al., "Finetune like you pretrain" (FLYP), arXiv:2212.00638 (both towers, against the words, as in pretraining).
 Code: https://github.com/mlfoundations/wise-ft, https://github.com/locuslab/FLYP
 Relations: ``wise-ft`` goes part of the way back to the parent; ``lp-ft`` trains a classifier's head beside the image tower instead of the
 text tower; ``lora`` and ``clip-svd`` change few numbers.
@@ -33,7 +33,7 @@ CARD = Card(
     name="Full fine-tuning",
     family="adapt",
     paper="Finetune like you pretrain, arXiv:2212.00638; Robust fine-tuning of zero-shot models, arXiv:2109.01903",
-    where="section 3 there; section 2",
+    where="its contrastive fine-tuning; section 3, step 1",
     code="https://github.com/locuslab/FLYP",
     needs=frozenset({"labels", "towers"}),
     claim="the most gain where it was trained, at the price of what the model knew elsewhere",

@@ -1,7 +1,7 @@
 """Linear probe that starts at the words: multinomial logistic regression pulled towards the zero-shot classifier.
 
-Paper: Radford et al. (arXiv:2103.00020), section 3.2 and appendix A.3 (L-BFGS on frozen rows); the start at the text rows after Wortsman
-et al., WiSE-FT (arXiv:2109.01903), section 2; the pull towards them is the prior of Huang et al., "LP++" (arXiv:2404.02285), section 3.
+Paper: Radford et al. (arXiv:2103.00020), its linear probes (L-BFGS on frozen rows); the start at the text rows after Wortsman et al.,
+WiSE-FT (arXiv:2109.01903), section 3, where a linear classifier alone is fine-tuned; the pull towards them is this file's.
 Relations: ``gda-clip`` gives the same form in closed form.
 
 Shapes: S labelled pictures, K classes, D joint width.
@@ -30,7 +30,7 @@ CARD = Card(
     name="Linear probe from the words",
     family="adapt",
     paper="Learning Transferable Visual Models From Natural Language Supervision, arXiv:2103.00020",
-    where="section 3.2 and appendix A.3",
+    where="linear probes",
     needs=frozenset({"labels"}),
     claim="a linear classifier on frozen rows; started at the words it does not fall below zero-shot with few labels",
 )

@@ -1,7 +1,7 @@
 """LoRA: a change of low rank to each query, key and value matrix of both towers, trained on the labels and merged at the end.
 
 Papers: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685, section 4.1 (the change and its start);
-Zanella and Ben Ayed, "Low-Rank Few-Shot Adaptation of Vision-Language Models" (CLIP-LoRA), arXiv:2405.18541, section 4 (which matrices,
+Zanella and Ben Ayed, "Low-Rank Few-Shot Adaptation of Vision-Language Models" (CLIP-LoRA), arXiv:2405.18541 (which matrices,
 rank 2, AdamW, against the words of the classes).
 Code: https://github.com/MaxZanella/CLIP-LoRA
 Relations: ``clip-svd`` changes the singular values of the same matrices; ``full-ft`` changes every weight.
@@ -37,7 +37,7 @@ CARD = Card(
     name="LoRA",
     family="adapt",
     paper="Low-Rank Few-Shot Adaptation of Vision-Language Models, arXiv:2405.18541; LoRA, arXiv:2106.09685",
-    where="section 4 there; section 4.1",
+    where="its matrices, rank and training; section 4.1",
     code="https://github.com/MaxZanella/CLIP-LoRA",
     needs=frozenset({"labels", "towers"}),
     claim="low-rank changes of the attention matrices beat prompts and adapters with few labels, with one setting for all sets",

@@ -1,6 +1,6 @@
 """LP-FT: a linear probe first, then full fine-tuning of the image tower and the probe together, from there.
 
-Paper: Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", arXiv:2202.10054, section 3.4.
+Paper: Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", arXiv:2202.10054.
 Code: https://github.com/AnanyaKumar/transfer_learning
 Relations: ``linear-probe`` is the first step alone; ``full-ft`` trains the text tower in the place of a head. With ``probe`` off the head
 starts at the words: fine-tuning without the first step.
@@ -35,7 +35,7 @@ CARD = Card(
     name="LP-FT",
     family="adapt",
     paper="Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution, arXiv:2202.10054",
-    where="section 3.4",
+    where="linear probing, then fine-tuning",
     code="https://github.com/AnanyaKumar/transfer_learning",
     needs=frozenset({"labels", "towers"}),
     claim="a probe first keeps fine-tuning from distorting the rows: better than either, in and out of distribution",

@@ -1,7 +1,7 @@
 """Ranking-aware adapter: pictures in the order that one instruction asks for, by a small adapter on patch tokens, which learns from the
 differences between pictures besides.
 
-Paper: Yu, Lin, Yang and Tsai, "Ranking-aware adapter for text-driven image ordering with CLIP", arXiv:2412.06760, section 3
+Paper: Yu, Lin, Yang and Tsai, "Ranking-aware adapter for text-driven image ordering with CLIP", arXiv:2412.06760
 (text-conditioned embedding, regression and ranking heads).
 Code: https://github.com/uynaes/RankingAwareCLIP
 Relations: ``linear-probe`` names the levels as if they had no order; the protocol ``ordering`` asks for an order by two opposite texts.
@@ -21,9 +21,12 @@ of the adapter, K levels.
     loss = mean((score[b] - z[b])²) + ranking * mean(log(1 + exp(-sign(y[i] - y[j]) * pair[i, j])) for y[i] != y[j])
 
 ``z`` is y with mean 0 and deviation 1. Only the score is used to answer: the pairs teach what it is made of. The paper has several layers
-of attention with several heads where this has one, and sums where this takes means. What comes back is a rule that reads pictures, since
-the order is asked for by an instruction and made of patches, which no head on rows can say: its logits are
-``-(level of the score - k)² / (2 * spread²)``, so that pictures are named and, by :func:`scores`, put in order.
+of attention with several heads where this has one, and sums where this takes means. In its code the ranks look at the tokens of both
+pictures together (one softmax over all 2T) and the pair is what they see in the first less what they see in the second; regression is
+0.2 of log(1 + smooth L1), and pairs of one level count as not above; 32 ranking prompts and 16 rank tokens.
+
+What comes back is a rule that reads pictures, since the order is asked for by an instruction and made of patches, which no head on rows
+can say: its logits are ``-(level of the score - k)² / (2 * spread²)``, so that pictures are named and, by :func:`scores`, put in order.
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ CARD = Card(
     name="Ranking-aware adapter",
     family="adapt",
     paper="Ranking-aware adapter for text-driven image ordering with CLIP, arXiv:2412.06760",
-    where="section 3",
+    where="text-conditioned embedding, relational attention, the two heads",
     code="https://github.com/uynaes/RankingAwareCLIP",
     needs=frozenset({"labels", "towers"}),
     claim="learning from text-conditioned differences orders pictures better than regression on CLIP and than CLIP itself",

@@ -1,6 +1,6 @@
 """WiSE-FT: full fine-tuning, then the weights between the parent's and the fine-tuned ones, the share chosen inside the labels.
 
-Paper: Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv:2109.01903, section 3 (both steps) and section 5 (choice of share).
+Paper: Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv:2109.01903, section 3 (both steps).
 Code: https://github.com/mlfoundations/wise-ft
 Relations: ``full-ft`` is share 1, the parent share 0; ``--lose-at-most`` goes back in the same way, by what is lost and not by the labels.
 

@@ -1,7 +1,7 @@
 """BiomedCoOp: a learned context whose class rows stay at the mean of many descriptions, and whose answers follow those of the usual ones.
 
 Paper: Koleilat, Asgariandehkordi, Rivaz, Xiao, "BiomedCoOp: Learning to Prompt for Biomedical Vision-Language Models", CVPR 2025,
-arXiv:2411.15232, section 3 (semantic consistency by contextual mapping; knowledge distillation with selective prompting).
+arXiv:2411.15232 (semantic consistency by contextual mapping; knowledge distillation with selective prompting).
 Code: https://github.com/HealthX-Lab/BiomedCoOp
 Relations: ``coop`` without the two terms; ``promptsrc`` keeps the answers of one template.
 
@@ -18,13 +18,14 @@ Shapes: S labelled pictures, K classes, P descriptions of each class, M context 
     loss = mean(cross_entropy(logits[s], label[s])) + match * mean((text - unit(mean(told[p] for p)))²)
          + distil * sum(teacher[s, k] * log(teacher[s, k] / softmax(logits[s])[k]) for s and k) / (B * K)
 
-The context is kept as the model's prompts and serves any class name. Image rows are computed once.
+The context is kept as the model's prompts and serves any class name. Image rows are computed once; the paper's random crops are left out
+with that.
 
 Paper: 50 descriptions of each class by a language model; 4 tokens that begin as "a photo of a"; SGD, learning rate 0.0025, 4 pictures a
-step, 50 epochs for classes that are held out; match 0.25 to 20, distil 0.25 to 3 and tau 1.25 to 2, tuned for each set. Here descriptions
-come from a file, or are general templates; the context begins as the template in use; 32 pictures a step. The paper centres scores on the
-median over the median deviation; its code then takes mean and deviation of that, which is the rule above, since shift and factor cancel.
-Where all scores are equal, all are usual.
+step, 50 epochs for classes that are held out (100 otherwise); match and distil 0.25 to 20 and tau 1.25 to 2, tuned for each set. Here
+descriptions come from a file, or are general templates; the context begins as the template in use; 32 pictures a step. The paper centres
+scores on the median over the median deviation; its code then takes mean and deviation of that, which is the rule above, since shift and
+factor cancel. Where all scores are equal, all are usual.
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ CARD = Card(
     name="BiomedCoOp",
     family="adapt",
     paper="BiomedCoOp: Learning to Prompt for Biomedical Vision-Language Models, arXiv:2411.15232",
-    where="section 3",
+    where="contextual mapping and selective prompting",
     code="https://github.com/HealthX-Lab/BiomedCoOp",
     needs=frozenset({"labels", "towers"}),
     claim="with descriptions of each class, beats CoOp on held-out classes at similar accuracy on those it was fitted to",
-    published="better than earlier prompt learning on 11 medical sets, in few shots and on held-out classes",
+    published="held-out classes 73.92 against 64.75 of CoOp, base classes 76.26 against 73.85, medical sets, 16 shots (the code's README)",
 )
 GRID: dict[str, tuple[float, ...]] = {}
 TEMPLATES = (

@@ -1,6 +1,6 @@
 """CoCoOp: a small network on the picture's row moves the learned context, so that each picture has a prompt of its own.
 
-Paper: Zhou et al., "Conditional Prompt Learning for Vision-Language Models", CVPR 2022, arXiv:2203.05557, section 3.2 (equation 3).
+Paper: Zhou et al., "Conditional Prompt Learning for Vision-Language Models", CVPR 2022, arXiv:2203.05557 (the context moved by a meta-net).
 Code: https://github.com/KaiyangZhou/CoOp
 Relations: ``coop`` without the network; ``mocoop`` chooses among a few contexts instead.
 
@@ -45,7 +45,7 @@ CARD = Card(
     name="CoCoOp",
     family="adapt",
     paper="Conditional Prompt Learning for Vision-Language Models, arXiv:2203.05557",
-    where="section 3.2",
+    where="conditional context optimization",
     code="https://github.com/KaiyangZhou/CoOp",
     needs=frozenset({"labels", "towers"}),
     claim="a context that depends on the picture serves classes that it was not learned on better than a fixed one",

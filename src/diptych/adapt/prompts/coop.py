@@ -1,6 +1,6 @@
 """CoOp: the words in front of the class names are learned, with both towers frozen.
 
-Paper: Zhou et al., "Learning to Prompt for Vision-Language Models", IJCV 2022, arXiv:2109.01134, section 3.2 (equations 2 and 3).
+Paper: Zhou et al., "Learning to Prompt for Vision-Language Models", IJCV 2022, arXiv:2109.01134 (unified and class-specific context).
 Code: https://github.com/KaiyangZhou/CoOp
 Relations: ``cocoop`` makes the context depend on the picture; ``biomedcoop`` and ``promptsrc`` hold it near what words say;
 ``linear-probe`` learns the class rows themselves.
@@ -39,7 +39,7 @@ CARD = Card(
     name="CoOp",
     family="adapt",
     paper="Learning to Prompt for Vision-Language Models, arXiv:2109.01134",
-    where="section 3.2",
+    where="context optimization",
     code="https://github.com/KaiyangZhou/CoOp",
     needs=frozenset({"labels", "towers"}),
     claim="few-shot accuracy of a learned context exceeds hand-made prompts from 1 or 2 shots on and grows to 16",

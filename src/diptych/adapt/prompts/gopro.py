@@ -1,7 +1,7 @@
 """GOPro: the picture's content and style write the words before the class, and views of one picture have to agree on them.
 
-Paper: Singha, Jha, Banerjee, "GOPro: Generate and Optimize Prompts in CLIP using Self-Supervised Learning", BMVC 2023, arXiv:2308.11605,
-section 3 (prompt generation; cross-domain contrastive, visual contrastive and prompt consistency losses).
+Paper: Singha, Jha, Banerjee, "GOPro: Generate and Optimize Prompts in CLIP using Self-Supervised Learning", BMVC 2023, arXiv:2308.11605
+(prompt generation; cross-domain contrastive, visual contrastive and prompt consistency losses).
 Code: https://github.com/mainaksingha01/GOPro
 Relations: ``cocoop`` moves the context by the picture's row alone and asks nothing of views.
 
@@ -22,11 +22,11 @@ The first view is MoCo v3's without its blur (crops, colours, grey, mirror), the
 mixed with the picture cropped. Both towers are frozen. The context depends on the picture, which no prompts of a model and no head hold, so
 what is kept is a rule that reads pixels and answers for any names.
 
-The code's projector of pictures is a layer and a batch norm that serve the visual loss alone and, by the name it filters on, are never
-trained. Here, as the abstract says, a projector of pictures and one of words stand on top of the towers, so in the answer; both begin as
-the identity. ``mix`` and ``shift`` begin at zero, so that training begins with the learned context's words; the code begins as torch does,
-with words that the picture throws about. SGD with learning rate 0.002 falling along a cosine after one epoch at 1e-5, 50 epochs of batches
-of 4 from "a photo of a"; here 10 epochs, and the words of the template in use.
+The code's projector of pictures is a layer and a batch norm that serve the visual loss alone, and it has none of words; its second view of
+a whole batch is mixed from the first picture. Here, as the abstract says, a projector of pictures and one of words stand on top of the
+towers, so in the answer; both begin as the identity. ``mix`` and ``shift`` begin at zero, so that training begins with the learned
+context's words; the code begins as torch does, with words that the picture throws about. SGD with learning rate 0.002 falling along a
+cosine after one epoch at 1e-5, 50 epochs of batches of 4 from "a photo of a"; here 10 epochs, and the words of the template in use.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ CARD = Card(
     name="GOPro",
     family="adapt",
     paper="GOPro: Generate and Optimize Prompts in CLIP using Self-Supervised Learning, arXiv:2308.11605",
-    where="section 3",
+    where="prompt generation and the three losses",
     code="https://github.com/mainaksingha01/GOPro",
     needs=frozenset({"labels", "towers"}),
     claim="prompts of content and style with three losses name pictures of unseen styles better than cross-entropy prompts",

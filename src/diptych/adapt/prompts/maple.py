@@ -1,6 +1,6 @@
 """MaPLe: prompts in the first layers of the text tower, and in the image tower what coupling functions make of them.
 
-Paper: Khattak et al., "MaPLe: Multi-modal Prompt Learning", CVPR 2023, arXiv:2210.03117, section 3.2 (deep language prompting, deep
+Paper: Khattak et al., "MaPLe: Multi-modal Prompt Learning", CVPR 2023, arXiv:2210.03117 (deep language prompting, deep
 vision prompting, their coupling).
 Code: https://github.com/muzairkhattak/multimodal-prompt-learning
 Relations: ``coop`` learns the text's input alone; ``promptsrc`` learns both towers' prompts apart and holds them near the parent.
@@ -45,7 +45,7 @@ CARD = Card(
     name="MaPLe",
     family="adapt",
     paper="MaPLe: Multi-modal Prompt Learning, arXiv:2210.03117",
-    where="section 3.2",
+    where="deep language and vision prompting, and their coupling",
     code="https://github.com/muzairkhattak/multimodal-prompt-learning",
     needs=frozenset({"labels", "towers"}),
     claim="coupled deep prompts in both towers beat prompts of the text alone in the harmonic mean of base and new classes",

@@ -1,6 +1,6 @@
 """PromptSRC: prompts of both towers that are held near the parent while they learn, and averaged along the way.
 
-Paper: Khattak et al., "Self-regulating Prompts: Foundational Model Adaptation without Forgetting", ICCV 2023, arXiv:2307.06948, section 3.2
+Paper: Khattak et al., "Self-regulating Prompts: Foundational Model Adaptation without Forgetting", ICCV 2023, arXiv:2307.06948
 (mutual agreement; self-ensemble of prompts; textual diversity).
 Code: https://github.com/muzairkhattak/PromptSRC
 Relations: ``maple`` couples the two towers' prompts and holds nothing; here they are learned apart. Without the agreement and with the last
@@ -48,7 +48,7 @@ CARD = Card(
     name="PromptSRC",
     family="adapt",
     paper="Self-regulating Prompts: Foundational Model Adaptation without Forgetting, arXiv:2307.06948",
-    where="section 3.2",
+    where="mutual agreement, self-ensemble of prompts and textual diversity",
     code="https://github.com/muzairkhattak/PromptSRC",
     needs=frozenset({"labels", "towers"}),
     claim="prompts held near the parent name new classes better than plainly learned ones, at about the same accuracy on base classes",

@@ -1,7 +1,7 @@
 """Deep low-density separation: boundaries through the gaps between pictures without labels, in the space of a deep tower.
 
-Paper: Burkhart and Shan, "Deep Low-Density Separation for Semi-Supervised Classification", ICCS 2020, arXiv:2205.11995, section 3: learned
-embeddings, then the low-density separation of Chapelle and Zien, AISTATS 2005 (the gradient transductive SVM: section 3.2 there).
+Paper: Burkhart and Shan, "Deep Low-Density Separation for Semi-Supervised Classification", arXiv:2205.11995 (its abstract: learned
+embeddings, then low-density separation); the separation is the gradient transductive SVM of Chapelle and Zien, AISTATS 2005.
 Relations: ``linear-probe`` looks at labelled pictures only; ``laplacian-shot`` follows a graph instead of a gap.
 
 Shapes: S labelled pictures, U pictures without labels, K classes, D joint width.
@@ -41,10 +41,10 @@ CARD = Card(
     name="Deep low-density separation",
     family="adapt",
     paper="Deep Low-Density Separation for Semi-Supervised Classification, arXiv:2205.11995",
-    where="section 3; the separation after Chapelle and Zien, AISTATS 2005, section 3.2",
+    where="abstract; the separation after Chapelle and Zien, AISTATS 2005",
     needs=frozenset({"labels", "unlabelled"}),
     claim="separation by low density of deep rows classifies thousands of pictures from few labels",
-    published="on in-house survey data only (abstract)",
+    published="thousands of users from few labels, on in-house survey data only (abstract)",
 )
 GRID = {"alpha": (1.0, 3.0, 10.0, 30.0)}
 

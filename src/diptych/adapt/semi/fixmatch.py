@@ -1,7 +1,7 @@
 """FixMatch on rows: what the head is sure of on a weak view of a picture without a label, it has to say of a strong view.
 
-Paper: Sohn et al., "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence", NeurIPS 2020, arXiv:2001.07685,
-section 2 (equations 3 and 4) and 4 (settings).
+Paper: Sohn et al., "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence", NeurIPS 2020, arXiv:2001.07685
+(the two losses; settings as in the code).
 Code: https://github.com/google-research/fixmatch
 Relations: ``semi-fszs`` has a threshold for each class and minds the frequencies; ``wad`` takes labels by likeness and weighs them.
 
@@ -34,7 +34,7 @@ CARD = Card(
     name="FixMatch",
     family="adapt",
     paper="FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence, arXiv:2001.07685",
-    where="section 2",
+    where="the two losses",
     code="https://github.com/google-research/fixmatch",
     needs=frozenset({"labels", "unlabelled"}),
     claim="confident pseudo-labels of weak views, learned on strong views, beat the labelled pictures alone by far",

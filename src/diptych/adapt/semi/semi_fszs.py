@@ -1,7 +1,7 @@
 """Semi-supervised learning where some classes have no label: flexible thresholds, and predicted frequencies held to the known ones.
 
-Paper: Fluss et al., "Semi-Supervised Learning in the Few-Shot Zero-Shot Scenario", arXiv:2308.14119, section 3 (the added term), on
-FlexMatch (Zhang et al., NeurIPS 2021, arXiv:2110.08263, section 3, equations 5 to 11).
+Paper: Fluss et al., "Semi-Supervised Learning in the Few-Shot Zero-Shot Scenario", arXiv:2308.14119 (the added term, as the abstracts
+of its two versions tell it), on FlexMatch (Zhang et al., NeurIPS 2021, arXiv:2110.08263, curriculum pseudo labelling).
 Relations: with ``entropy`` 0 it is FlexMatch; with one threshold as well it is ``fixmatch``.
 
 Shapes: U pictures without labels of a step, N in all, K classes.
@@ -37,10 +37,10 @@ CARD = Card(
     name="Few-shot zero-shot semi-supervised learning",
     family="adapt",
     paper="Semi-Supervised Learning in the Few-Shot Zero-Shot Scenario, arXiv:2308.14119",
-    where="section 3",
+    where="the term on class frequencies",
     needs=frozenset({"labels", "unlabelled"}),
     claim="with an entropy term FlexMatch also names classes that no label shows",
-    published="large gains on CIFAR-100 and STL-10, most with 1 to 25 labels a class (abstract)",
+    published="large gains on CIFAR-100 and STL-10, most with 1 to 25 labels a class (abstract of version 1)",
 )
 GRID = {"threshold": (0.7, 0.95)}
 

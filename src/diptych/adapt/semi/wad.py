@@ -1,7 +1,7 @@
 """WAD: pictures without labels teach the head as far as they are like one class more than the next, so that unknown ones hardly count.
 
-Paper: Du et al., "Semi-Supervised Learning via Weight-Aware Distillation under Class Distribution Mismatch", ICCV 2023, arXiv:2308.11874,
-section 3 (weights and pseudo-labels from point mutual information in a contrastive space, weighted distillation).
+Paper: Du et al., "Semi-Supervised Learning via Weight-Aware Distillation under Class Distribution Mismatch", ICCV 2023, arXiv:2308.11874
+(weights and pseudo-labels from point mutual information in a contrastive space, weighted distillation).
 Code: https://github.com/RUC-DWBI-ML/research/tree/main/WAD-master
 Relations: with ``weigh`` off every pseudo-label counts the same; ``fixmatch`` takes its labels from the head instead of the space.
 
@@ -44,7 +44,7 @@ CARD = Card(
     name="Weight-aware distillation (WAD)",
     family="adapt",
     paper="Semi-Supervised Learning via Weight-aware Distillation under Class Distribution Mismatch, arXiv:2308.11874",
-    where="section 3",
+    where="weights and pseudo-labels from mutual information, weighted distillation",
     code="https://github.com/RUC-DWBI-ML/research/tree/main/WAD-master",
     needs=frozenset({"labels", "unlabelled"}),
     claim="with unknown classes in the pool, weighted pseudo-labels beat unweighted ones and FixMatch-like methods",

@@ -1,7 +1,7 @@
 """RLCF: for each picture a second model judges the likeliest classes, and a policy gradient makes those more likely that it prefers.
 
 Paper: Zhao et al., "Test-Time Adaptation with CLIP Reward for Zero-Shot Generalization in Vision-Language Models", ICLR 2024,
-arXiv:2305.18010, section 3 (the reward with its baseline, REINFORCE, classification with prompts or the image encoder, momentum buffer).
+arXiv:2305.18010 (the reward with its baseline, REINFORCE, classification with prompts or the image encoder, momentum buffer).
 Code: https://github.com/mzhaoshuai/RLCF
 Relations: ``tpt`` has the same views and context, and trusts the model's own entropy.
 
@@ -58,7 +58,7 @@ CARD = Card(
     name="RLCF",
     family="adapt",
     paper="Test-Time Adaptation with CLIP Reward for Zero-Shot Generalization in Vision-Language Models, arXiv:2305.18010",
-    where="section 3",
+    where="the reward, REINFORCE and the momentum buffer",
     code="https://github.com/mzhaoshuai/RLCF",
     needs=frozenset({"towers"}),
     claim="a stronger model's feedback makes a weaker one better at test time than minimising its own entropy does",

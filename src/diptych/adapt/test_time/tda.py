@@ -1,7 +1,7 @@
 """TDA: pictures that the model was sure of become a cache for those that follow, and unsure ones say what a picture is not.
 
-Paper: Karmanov et al., "Efficient Test-Time Adaptation of Vision-Language Models", CVPR 2024, arXiv:2403.18293, section 3.2
-(the positive and the negative cache, their collection, and the sum of the three answers).
+Paper: Karmanov et al., "Efficient Test-Time Adaptation of Vision-Language Models", CVPR 2024, arXiv:2403.18293 (the
+positive and the negative cache, their collection, and the sum of the three answers).
 Code: https://github.com/kdiAAA/TDA
 Relations: ``tip-adapter`` has the same affinity with labelled pictures as keys; here the labels are the model's own.
 
@@ -48,10 +48,10 @@ CARD = Card(
     name="TDA",
     family="adapt",
     paper="Efficient Test-Time Adaptation of Vision-Language Models, arXiv:2403.18293",
-    where="section 3.2",
+    where="the positive and the negative cache",
     code="https://github.com/kdiAAA/TDA",
     claim="better than tuning prompts at test time, without a gradient and many times faster",
-    published="mean over four shifted ImageNets 63.89 against 59.42 of CLIP and 60.81 of TPT (table 1, ViT-B/16)",
+    published="mean over four shifted ImageNets 46.63 against 43.09 of CLIP and 43.89 of TPT (the code's README, ResNet-50)",
 )
 GRID = {}
 

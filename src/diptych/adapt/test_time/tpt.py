@@ -1,7 +1,7 @@
 """TPT: for each picture the words in front of the class names are tuned, until confident views of the picture agree on what it is.
 
 Paper: Shu et al., "Test-Time Prompt Tuning for Zero-Shot Generalization in Vision-Language Models", NeurIPS 2022, arXiv:2209.07511,
-section 3.2 (equations 2 to 4: entropy of the mean prediction, confidence selection).
+section 3.2 (equations 4 to 6: entropy of the mean prediction, confidence selection).
 Code: https://github.com/azshue/TPT
 Relations: ``coop`` learns the same context from labels; ``rlcf`` asks a second model instead of trusting this one; ``tda`` has no gradient.
 
@@ -53,7 +53,7 @@ CARD = Card(
     name="TPT",
     family="adapt",
     paper="Test-Time Prompt Tuning for Zero-Shot Generalization in Vision-Language Models, arXiv:2209.07511",
-    where="section 3.2, equations 2 to 4",
+    where="section 3.2, equations 4 to 6",
     code="https://github.com/azshue/TPT",
     needs=frozenset({"towers"}),
     claim="zero-shot accuracy under natural shift rises with each picture alone, no label and no other picture",
@@ -113,7 +113,7 @@ def tpt(
 
 
 def agreement(logits_CK: Tensor) -> Tensor:
-    """Entropy in nats of the mean of C predictions, a scalar (equation 3)."""
+    """Entropy in nats of the mean of C predictions, a scalar (equations 4 and 5)."""
     mean_K = logits_CK.log_softmax(-1).logsumexp(0) - math.log(len(logits_CK))
     return -(mean_K.exp() * mean_K).sum()
 

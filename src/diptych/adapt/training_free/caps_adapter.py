@@ -1,7 +1,7 @@
 """CapS-Adapter: a cache whose keys are pictures and their captions together, added to the zero-shot logits.
 
-Paper: Wang et al., "CapS-Adapter: Caption-based MultiModal Adapter in Zero-Shot Classification", ACM MM 2024, arXiv:2405.16591,
-section 3.3 (M-Adapter, the inference; the support set of section 3.2 is whatever labelled and captioned pictures are given here).
+Paper: Wang et al., "CapS-Adapter: Caption-based MultiModal Adapter in Zero-Shot Classification", ACM MM 2024, arXiv:2405.16591
+(M-Adapter, the inference; the support set is whatever labelled and captioned pictures are given here).
 Code: https://github.com/WLuLi/CapS-Adapter
 Relations: ``tip-adapter`` is ``share`` 0; with ``share`` 1 the keys are captions alone.
 
@@ -15,7 +15,8 @@ Shapes: S labelled pictures, C captions, K classes, D joint width, N pictures to
 
 ``affinity`` is ``image[n] · key[s]`` with ``key[s] = (1 - share) * image[s] + share * caption[s]``: a cache head holds it. Captions and
 pictures lie apart in a CLIP space, so affinities sink as ``share`` grows and ``alpha`` has to grow with it; ``centre``, which the paper has
-not, moves the captions' mean onto the pictures'.
+not, moves the captions' mean onto the pictures'. The code searches alpha from 0.1 to 50, beta from 1 to 50 and ``share`` (its delta) in
+tenths on validation pictures.
 
 What is left out: the paper's third term, the divergence between the class probabilities of two pictures (SuS-X's TIP-X), because it is
 rescaled to the range that the affinities have over the whole test set, so that one picture alone has no answer. What the paper leaves open:
@@ -39,11 +40,11 @@ CARD = Card(
     name="CapS-Adapter",
     family="adapt",
     paper="CapS-Adapter: Caption-based MultiModal Adapter in Zero-Shot Classification, arXiv:2405.16591",
-    where="section 3.3",
+    where="M-Adapter",
     code="https://github.com/WLuLi/CapS-Adapter",
     needs=frozenset({"labels", "captions"}),
     claim="a cache of pictures and captions beats a cache of pictures and plain zero-shot",
-    published="+2.19 points over the best training-free method before it, mean of 19 sets",
+    published="+2.19% over the best training-free method before it, mean of 19 sets (abstract)",
 )
 GRID = {"alpha": (1.0, 10.0, 50.0, 300.0), "beta": (1.0, 5.5), "share": (0.0, 0.3, 0.6)}
 

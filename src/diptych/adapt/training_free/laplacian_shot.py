@@ -1,7 +1,7 @@
 """LaplacianShot: pictures without labels are named together, each near a class's prototype and like its neighbours.
 
-Paper: Ziko et al., "Laplacian Regularized Few-Shot Learning", ICML 2020, arXiv:2006.15486, section 2 (equation 1, the bound updates of
-algorithm 1).
+Paper: Ziko et al., "Laplacian Regularized Few-Shot Learning", ICML 2020, arXiv:2006.15486 (the regularised objective and its
+bound updates).
 Code: https://github.com/imtiazziko/LaplacianShot
 Relations: with ``pull`` 0 it is ``nearest-mean``; ``transductive-mv-zsl`` spreads names over several views at once and needs no labels.
 
@@ -42,7 +42,7 @@ CARD = Card(
     name="LaplacianShot",
     family="adapt",
     paper="Laplacian Regularized Few-Shot Learning, arXiv:2006.15486",
-    where="section 2, algorithm 1",
+    where="the regularised objective and its bound updates",
     code="https://github.com/imtiazziko/LaplacianShot",
     needs=frozenset({"labels", "unlabelled"}),
     claim="transductive inference without training beats transductive methods that train",

@@ -1,6 +1,6 @@
 """Nearest class mean: a picture belongs to the class whose pictures' mean row is nearest, mixed with the words.
 
-Paper: Snell et al., "Prototypical Networks for Few-shot Learning", arXiv:1703.05175, section 2.3 (a class is the mean of its embedded
+Paper: Snell et al., "Prototypical Networks for Few-shot Learning", arXiv:1703.05175, section 2.2 (a class is the mean of its embedded
 examples); in the space of a frozen encoder with cosine similarity, as few-shot work on CLIP uses it as a baseline.
 Relations: ``gda-clip`` with the identity as covariance differs only in its bias; ``tip-adapter`` keeps every example instead of means.
 
@@ -26,7 +26,7 @@ CARD = Card(
     name="Nearest class mean",
     family="adapt",
     paper="Prototypical Networks for Few-shot Learning, arXiv:1703.05175",
-    where="section 2.3",
+    where="section 2.2",
     needs=frozenset({"labels"}),
     claim="the mean of a class's examples in a good space is a strong classifier",
 )

@@ -1,7 +1,7 @@
 """Transductive multi-view zero-shot learning: names spread over a pool of pictures along hypergraphs between several views of them.
 
-Paper: Fu et al., "Transductive Multi-view Zero-Shot Learning", TPAMI 2015, arXiv:1501.04560, sections 3 and 4 (embedding of the views,
-heterogeneous hypergraphs across them, label propagation).
+Paper: Fu et al., "Transductive Multi-view Zero-Shot Learning", TPAMI 2015, arXiv:1501.04560 (embedding of the views, heterogeneous
+hypergraphs across them, label propagation), read in its abstract and in part: the equations here are this file's reading of it.
 Relations: ``laplacian-shot`` has one view and one graph, and starts from labelled pictures.
 
 Shapes: K classes, S labelled pictures (perhaps none), U pictures without labels, P = K + S + U nodes, V views, D joint width.
@@ -44,7 +44,7 @@ CARD = Card(
     name="Transductive multi-view zero-shot learning",
     family="adapt",
     paper="Transductive Multi-view Zero-Shot Learning, arXiv:1501.04560",
-    where="sections 3 and 4",
+    where="transductive multi-view embedding and hypergraph label propagation",
     needs=frozenset({"unlabelled"}),
     claim="label propagation over several semantic views of the unlabelled pool beats the nearest prototype and one view alone",
     published="outperforms zero-shot and N-shot methods before it on three image and video sets (abstract)",

@@ -1,7 +1,7 @@
 """ComCLIP: the picture's row is shifted towards the parts of it that a caption's words speak of. Nothing is learned.
 
-Paper: Jiang et al., "ComCLIP: Training-Free Compositional Image and Text Matching", NAACL 2024, arXiv:2211.13854, section 3 (sub-images of
-subject, object and action; their weights; the composed row).
+Paper: Jiang et al., "ComCLIP: Training-Free Compositional Image and Text Matching", NAACL 2024, arXiv:2211.13854 (sub-images of
+subject, object and action; their weights; the composed row). The equations here are those of the authors' code for Winoground.
 Code: https://github.com/eric-ai-lab/ComCLIP
 Relations: plain cosine between picture and caption is this without sub-images; region protocols score boxes that are given.
 
@@ -18,10 +18,11 @@ Shapes: B pictures, K captions, W windows, H height, V width of a picture, D joi
         logits[b, k] = scale * composed · text(k)
 
 The paper finds the things with a dense captioner and matches captions and boxes with a language model; it parses captions with one, too.
-Neither is at hand here: windows are cells of a grid and what they form together, a thing's is the one most like its phrase, and phrases
-are the runs of words between function words ("a red apple to the left of a bus": "red apple", "bus", and "to the left of"). So a verb
-stays in the phrase before it. Worth is what the authors' code computes; a negative similarity counts nothing, and all count alike where
-none is positive. Outside is black as there, or the colour that the model pads with; ``"crop"`` enlarges the window instead.
+Neither is at hand here: windows are cells of a grid and what they form together, a thing's is the one most like its phrase, and phrases are
+the runs of words between function words ("a red apple to the left of a bus": "red apple", "bus", and "to the left of"). So a verb stays in
+the phrase before it. Worth is what the authors' code computes, which has no rule for negative similarities: here one counts nothing, and
+all count alike where none is positive. Where a thing is not found, the code takes the whole picture, which is a window here. Outside is
+black as there, or the colour that the model pads with; ``"crop"`` enlarges the window instead.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ CARD = Card(
     name="ComCLIP",
     family="adapt",
     paper="ComCLIP: Training-Free Compositional Image and Text Matching, arXiv:2211.13854",
-    where="section 3",
+    where="the sub-images, their weights and the composed row",
     code="https://github.com/eric-ai-lab/ComCLIP",
     claim="matches pictures and captions of several things better than the plain cosine, with no training",
-    published="better than CLIP, SLIP and BLIP2 on Winoground, VL-checklist, SVO-Probes and ComVG",
+    published="better than CLIP, SLIP and BLIP2 on Winoground, VL-checklist, SVO and ComVG (abstract)",
 )
 GRID = {}
 

@@ -1,10 +1,10 @@
 """Descriptions chosen for what they tell apart among the classes that a picture may be; and controls that show whether meaning helps.
 
-Paper: Ma, Rietdorf et al., "Does VLM Classification Benefit from LLM Description Semantics?", AAAI 2025, arXiv:2412.11917, section 3
-(the evaluation without class names; the choice of descriptions in the local label neighbourhood).
+Paper: Ma, Rietdorf et al., "Does VLM Classification Benefit from LLM Description Semantics?", arXiv:2412.11917 (the evaluation without
+class names; the choice of descriptions in the local label neighbourhood).
 Code: https://github.com/CompVis/DisCLIP
-Relations: ``dclip-description`` takes each class's own descriptions, names in them; there random words do nearly as well, since many
-texts with the name in them are an ensemble whatever else they say. Hence the controls here.
+Relations: ``dclip-description`` takes each class's own descriptions, names in them; there random words do nearly as well, since many texts
+with the name in them are an ensemble whatever else they say. Hence the controls here.
 
 Shapes: N pictures, K classes, P descriptions of all classes together, S labelled pictures (the selection set), D joint width.
 
@@ -49,11 +49,11 @@ CARD = Card(
     name="Descriptions that tell apart",
     family="adapt",
     paper="Does VLM Classification Benefit from LLM Description Semantics?, arXiv:2412.11917",
-    where="section 3",
+    where="the evaluation without names and the choice in the local label neighbourhood",
     code="https://github.com/CompVis/DisCLIP",
     needs=frozenset({"labels"}),
     claim="without class names, descriptions chosen in the picture's neighbourhood beat random ones; with names, random ones help too",
-    published="better than the descriptions as given on seven sets",
+    published="better accuracy across seven sets",
 )
 GRID = {"weight": (0.5, 1.0, 2.0, 4.0, 8.0)}
 

@@ -1,7 +1,7 @@
 """PerceptionCLIP: infer the context of the picture first, then name the thing given the context. Nothing is learned.
 
 Paper: An et al., "More Context, Less Distraction: Visual Classification by Inferring and Conditioning on Contextual Attributes", ICLR 2024,
-arXiv:2308.01313, section 6, algorithm 1 (both of its ways to infer the context, and its temperature).
+arXiv:2308.01313 (the two-step algorithm: both of its ways to infer the context, and its temperature).
 Code: https://github.com/umd-huang-lab/perceptionCLIP
 Relations: ``prompt-ensemble`` over the same texts averages rows with equal weights, whatever the picture's context is.
 
@@ -42,10 +42,10 @@ CARD = Card(
     name="PerceptionCLIP",
     family="adapt",
     paper="More Context, Less Distraction: Visual Classification by Inferring and Conditioning on Contextual Attributes, arXiv:2308.01313",
-    where="section 6, algorithm 1",
+    where="the two-step algorithm",
     code="https://github.com/umd-huang-lab/perceptionCLIP",
     claim="inferring the context and conditioning on it raises the accuracy of the worst group",
-    published="ViT-L/14 worst group +16.5 points on Waterbirds, +3.5 on CelebA",
+    published="ViT-L/14 worst group +16.5 points on Waterbirds, +3.5 on CelebA (abstract)",
 )
 GRID = {"infer": ("with classes", "alone"), "tau": (1.0, 3.0, 5.0, 10.0)}
 COLOURS = ("white", "black", "grey", "green", "blue", "brown")

@@ -38,7 +38,7 @@ CARD = Card(
     where="section 3.1.4",
     code="https://github.com/openai/CLIP",
     claim="many prompts, averaged as rows, name more pictures rightly than one",
-    published="ImageNet +3.5 points of 80 prompts over the single best default prompt",
+    published="ImageNet: 80 prompts 3.5 points above the one default prompt, itself 1.3 above bare names (section 3.1.4)",
 )
 PHOTOS = (
     "a photo of a {}.",

@@ -1,7 +1,7 @@
 """REAL: name a class by its most frequent synonym; and fit a balanced linear head on pictures found by their captions.
 
-Paper: Parashar et al., "The Neglected Tails in Vision-Language Models", CVPR 2024, arXiv:2401.12425, sections 3 (counting) and 4
-(REAL-Prompt and REAL-Linear).
+Paper: Parashar et al., "The Neglected Tails in Vision-Language Models", CVPR 2024, arXiv:2401.12425 (counting;
+REAL-Prompt and REAL-Linear).
 Code: https://github.com/shubhamprshr27/NeglectedTailsVLM
 Relations: ``prompt-ensemble`` averages many prompts of one name. The linear head is ``linear-probe``'s with texts among its examples
 (cross-modal adaptation, arXiv:2301.06267), on pictures that nobody labelled, and half of it is the zero-shot head.
@@ -49,7 +49,7 @@ CARD = Card(
     name="REAL",
     family="adapt",
     paper="The Neglected Tails in Vision-Language Models, arXiv:2401.12425",
-    where="sections 3 and 4",
+    where="the counting of concepts, REAL-Prompt and REAL-Linear",
     code="https://github.com/shubhamprshr27/NeglectedTailsVLM",
     claim="frequent synonyms name pictures better than given names; a head on balanced retrieved pictures lifts the rare classes most",
     published="synonyms win on nine sets; 400 times less storage and 10,000 times less training than the retrieval before it",
