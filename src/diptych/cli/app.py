@@ -84,7 +84,8 @@ def explained(error: BaseException) -> tuple[DiptychError, int]:
     if isinstance(error, ClickException):
         return usage(error), 2
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return DiptychError("interrupted", "stopped from the keyboard", "Run the same command again; a training run resumes"), 130
+        mend = "Run the same command again; training and evaluation go on where they stopped"
+        return DiptychError("interrupted", "stopped from the keyboard", mend), 130
     reason = str(error).strip().split("\n")[0] or "no message"
     return DiptychError(f"unexpected {type(error).__name__}", reason, "Run it again with --debug to see the traceback"), 1
 

@@ -34,7 +34,17 @@ def command(
 ) -> None:
     """Compare models: differences on the same examples that hold all at once, ranks, and what each costs."""
     from diptych.evaluate.compare import compare
-    from diptych.evaluate.report.compare_page import bounds, direction, places, signed, standing_rows, statement, value
+    from diptych.evaluate.report.compare_page import (
+        bounds,
+        direction,
+        likeness,
+        likeness_bounds,
+        rank_of,
+        signed,
+        standing_rows,
+        statement,
+        value,
+    )
 
     made = compare(
         models,
@@ -60,7 +70,7 @@ def command(
             "reference" if cell.difference is None else signed(cell.difference, row.share),
             "" if cell.together is None else bounds(cell.together, row.share),
             {"up": "better", "down": "worse", "": ""}[direction(row, cell)],
-            "" if row.better == "neither" else f"{cell.rank:g} ({places(cell.rank_interval)})",
+            rank_of(row, cell),
         )
         for row in made.rows
         for cell in row.cells
@@ -68,7 +78,7 @@ def command(
     numbers = table("", ("set", "number", "model", ">value", ">difference", ">interval, all at once", "", ">rank"), rows)
     columns = ("model", ">average", ">95 % interval", ">rank", ">95 % interval", ">ms a picture", ">parameters")
     standings = table("standing", columns, standing_rows(made.standings))
-    kin = [(f"{one.left}, {one.right}", one.set, value(one.value, False), bounds(one.interval, False), str(one.n)) for one in made.likeness]
+    kin = [(f"{one.left}, {one.right}", one.set, likeness(one), likeness_bounds(one), str(one.n)) for one in made.likeness]
     alike = table("likeness of rows (CKA)", ("models", "set", ">likeness", ">95 % interval", ">n"), kin)
     out.result(
         asdict(made), numbers, standings, *([alike] if kin else ()), statement(made), *made.left_out, f"page: {folder / 'compare.html'}"

@@ -30,6 +30,10 @@ def command(
     folder: Annotated[Path, typer.Option("--out", help="Folder for records.jsonl and report.html.")] = Path("runs/evaluate"),
     protocol: Annotated[list[str], typer.Option("--protocol", help="Only this protocol, such as zero_shot; may repeat.")] = [],  # noqa: B006
     template: Annotated[list[str], typer.Option("--template", help="Prompt with {} for the class name; repeat to average.")] = [],  # noqa: B006
+    captions: Annotated[
+        Path | None,
+        typer.Option("--captions", help="Words that the model was trained on (a caption a line): accuracy by how often they name."),
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=2, help="At most this many samples of each set, drawn by the seed.")] = None,
     tokens: Annotated[str | None, typer.Option("--tokens", help="A token method for the pictures, such as tome or pitome.")] = None,
     settings: Annotated[list[str], typer.Option("--set", help="Option of the token method, such as ratio=0.5; may repeat.")] = [],  # noqa: B006
@@ -52,6 +56,7 @@ def command(
         suite=suite,
         protocols=protocol or None,
         templates=template or None,
+        captions=captions,
         limit=limit,
         seed=seed,
         out=output_folder(folder, "runs/evaluate-2"),

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from diptych.core.errors import DiptychError, UsageError
 from diptych.evaluate import details, resamples
-from diptych.evaluate.features import Features
 from diptych.evaluate.likeness import Likeness, between
 from diptych.evaluate.material import hash_of
 from diptych.evaluate.metrics import standing
@@ -154,7 +153,7 @@ def compare(
         raise DiptychError("compare", "no number was measured on the same examples by all models", f"Look at the reports in {out}/models")
     sets = {row[0].set for row in table}
     tasks = [limited(each, limit, seed) for each, _ in tasks_of(data, suite, tuple(protocols or ())) if each.name in sets]
-    rows = {n: partial(_features, model, cache, batch_size, progress) for n, model in zip(names, models, strict=True)}
+    rows = {n: partial(subject, model, cache, batch_size, progress) for n, model in zip(names, models, strict=True)}
     alike, unlike = between(rows, tasks, seed)
     costs = {name: _cost(folder) for name, folder in folders.items()}
     made = replace(build(names, chosen, table, costs, (*left_out, *missing, *unlike), command), likeness=alike)
@@ -250,10 +249,6 @@ def _paired(names: Sequence[str], folders: dict[str, Path], keys: Sequence[tuple
     return table, missing
 
 
-def _features(model: Any, cache: str | Path | Literal[False] | None, batch_size: int, progress: bool) -> Features:
-    return subject(model, cache, batch_size, progress).features
-
-
 def _check(names: Sequence[str], reference: str) -> None:
     if len(names) < 2 or len(set(names)) < len(names):
         twice = next((name for name in names if names.count(name) > 1), None)
@@ -269,7 +264,11 @@ def _check_loading(models: Sequence[Any]) -> None:
 
     for model in models:
         if isinstance(model, (str, Path)):
-            load(model)
+            try:
+                load(model)
+            except DiptychError as error:
+                more = "; if it is data, name it behind --data (data=)" if Path(model).exists() else ""
+                raise DiptychError(error.what, error.why, f"{error.mend.rstrip('.')}{more}") from error
 
 
 def _cost(folder: Path) -> tuple[float | None, int | None]:

@@ -92,7 +92,7 @@ class Features:
             try:
                 rows.append(self.model.encode_image([sample], batch_size=1))
             except BrokenSample as error:
-                logger.warning("%s is left out: %s", sample.id, error.why)
+                logger.debug("%s: %s", sample.id, error.why)  # an evaluation names them, once for all models
                 rows.append(None)
         width = next((row.shape[1] for row in rows if row is not None), None)
         if width is None:

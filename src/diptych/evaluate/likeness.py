@@ -16,8 +16,8 @@ from torch import Tensor
 
 from diptych.core.errors import UsageError
 from diptych.core.rng import generator
-from diptych.evaluate.features import Features
 from diptych.evaluate.material import Material, table
+from diptych.evaluate.measure import Subject
 from diptych.evaluate.metrics import cka
 from diptych.evaluate.metrics.jackknife import grouped
 from diptych.evaluate.similarity import alike
@@ -43,7 +43,7 @@ class Likeness:
 
 
 def between(
-    models: Mapping[str, Callable[[], Features]], sets: Sequence[Material], seed: int = 0
+    models: Mapping[str, Callable[[], Subject]], sets: Sequence[Material], seed: int = 0
 ) -> tuple[tuple[Likeness, ...], tuple[str, ...]]:
     """Every two models on each of ``sets``; of sets with the same pictures the first stands for all.
 
@@ -57,7 +57,7 @@ def between(
     drawn = [torch.randperm(len(each.source), generator=generator(seed, "likeness"))[: SPARE * LIMIT] for each in sets]
     rows: dict[str, list[Tensor]] = {}
     for name, made in models.items():
-        features = made()
+        features = made().features
         rows[name] = [features.images(each.source, each.fingerprint)[index_M] for each, index_M in zip(sets, drawn, strict=True)]
     found, missing, seen = list[Likeness](), list[str](), list[Tensor]()
     for place, (each, index_M) in enumerate(zip(sets, drawn, strict=True)):

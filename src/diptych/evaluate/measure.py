@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from diptych.evaluate.protocols.zero_shot import DEFAULT_TEMPLATES
 from diptych.evaluate.speed import measure as measure_speed
 from diptych.evaluate.view import View
 
+logger = logging.getLogger("diptych")
 MAX_BROKEN = 0.05
 TIMED = 64
 STATISTIC_DRAWS = 200  # resamples of metrics that are no means: each is computed anew
@@ -69,6 +71,8 @@ def measured(
     rows = [subject.features.images(data.source, data.fingerprint) for subject in subjects]
     readable_N = ~torch.stack([row.isnan().any(1) for row in rows]).any(0)
     notes = _check_readable(data, words, readable_N)
+    for note in notes:
+        logger.warning("%s: %s", data.name, note)
     index_N = readable_N.nonzero()[:, 0]
     questions = [
         Question(
@@ -93,13 +97,14 @@ def measured(
             yield module.CARD.id, records
             continue
         start = time.monotonic()
-        outcomes = attempt(module, questions)
-        if isinstance(outcomes, DiptychError):
-            plan.say(f"{data.name}: {module.CARD.name} FAILED: {outcomes.what}: {outcomes.why}")
-            journal.failed(data.name, module.CARD.id, outcomes)
-            yield module.CARD.id, outcomes
+        try:
+            outcomes = attempt(module, questions)
+            records = list(_records(module, outcomes, data, version, subjects[0].name, plan, journal.out))
+        except DiptychError as error:
+            plan.say(f"{data.name}: {module.CARD.name} FAILED: {error.what}: {error.why}")
+            journal.failed(data.name, module.CARD.id, error)
+            yield module.CARD.id, error
             continue
-        records = list(_records(module, outcomes, data, version, subjects[0].name, plan, journal.out))
         if journal.out is not None:
             first, names = subjects[0], [subject.name for subject in subjects]
             speed = speed or measure_speed(first.model, [data.source[i] for i in index_N[:TIMED].tolist()], words.captions)
@@ -117,19 +122,20 @@ def _templates(plan: Plan, data: Material, model: Any) -> tuple[str, ...]:
     return plan.templates or learned or data.templates or own or DEFAULT_TEMPLATES
 
 
-def attempt(module: ModuleType, questions: Sequence[Question]) -> list[Outcome] | DiptychError:
-    """The outcome of each question, or why there is none. Whatever a protocol did not foresee costs its own numbers only.
+def attempt(module: ModuleType, questions: Sequence[Question]) -> list[Outcome]:
+    """The outcome of each question. Whatever a protocol did not foresee becomes a :class:`DiptychError` and costs its own numbers only.
 
     Where there is a baseline, a protocol's ``beside`` puts into the first what can only be said of both together.
     """
     try:
         outcomes = [module.run(question) for question in questions]
         return [module.beside(*outcomes), *outcomes[1:]] if len(outcomes) == 2 and hasattr(module, "beside") else outcomes
-    except DiptychError as error:
-        return error
+    except DiptychError:
+        raise
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or "no message"
-        return DiptychError(f"unexpected {type(error).__name__}", reason, "Run this protocol alone with --debug to see the traceback")
+        mend = "Run this protocol alone with --debug to see the traceback"
+        raise DiptychError(f"unexpected {type(error).__name__}", reason, mend) from error
 
 
 def _content(companion: Any) -> str:
@@ -179,7 +185,11 @@ def chosen(question: Question, protocols: tuple[str, ...], name: str, of_suite: 
         return [module for module in modules if module.applies(question)]
     modules = [module for module in suite.members(of_suite) if module.applies(question)]
     if not modules:
-        raise DiptychError(f"set {name!r}", "it has neither classes nor captions", "Name the column that holds them; see `diptych inspect`")
+        raise DiptychError(
+            f"set {name!r}",
+            "it has neither captions nor two classes",
+            "Give class folders, two at least, or a table with captions; see `diptych inspect`",
+        )
     return modules
 
 

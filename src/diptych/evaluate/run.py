@@ -16,6 +16,7 @@ from diptych.evaluate.features import Features, default_folder
 from diptych.evaluate.journal import Journal
 from diptych.evaluate.material import Material, material, materials
 from diptych.evaluate.measure import Plan, Subject, measured
+from diptych.evaluate.protocols import tails
 from diptych.evaluate.protocols.zero_shot import fill
 
 
@@ -45,6 +46,7 @@ def evaluate(
     suite: str | None = None,
     protocols: Sequence[str] | None = None,
     templates: Sequence[str] | None = None,
+    captions: Any = None,
     limit: int | None = None,
     draws: int = 1000,
     seed: int = 0,
@@ -66,6 +68,8 @@ def evaluate(
         suite: ``"quick"`` or ``"full"``: which protocols run; without ``data`` on the embedded sets that the suite names.
         protocols: ids of the protocols to run; None runs those that the set is meant for, or each of the suite that fits the data.
         templates: prompt templates instead of the set's or the model's.
+        captions: words that the model was trained on, as :func:`diptych.evaluate.protocols.tails.tails` takes them: adds the accuracy
+            against how often they name a class.
         limit: evaluate at most this many samples, drawn by ``seed``.
         draws: bootstrap resamples of each interval.
         seed: of the bootstrap, of ``limit`` and of all that protocols draw.
@@ -83,11 +87,12 @@ def evaluate(
     Raises:
         UsageError: nothing to evaluate on, an unknown name, or a protocol that does not fit the data.
         EvaluationFailed: one of several protocols failed; the others were run first, and their records are kept.
-        DiptychError: too many pictures are broken, or the data has neither classes nor captions.
+        DiptychError: too many pictures are broken, or the data has neither captions nor two classes.
     """
     for template in templates or ():
         fill(template, "")
     tasks = [(limited(each, limit, seed), wanted) for each, wanted in tasks_of(data, suite, tuple(protocols or ()))]
+    tasks = tasks if captions is None else _counted(tasks, captions)
     subjects = [subject(each, cache, batch_size, progress) for each in ([model] if baseline is None else [model, baseline])]
     journal = Journal(None if out is None else Path(out), subjects, again)
     plan = Plan(
@@ -116,6 +121,18 @@ def evaluate(
         raise failures[0][2]
     if failures:
         raise EvaluationFailed(failures, found, total)
+    return found
+
+
+def _counted(tasks: list[tuple[Material, tuple[str, ...]]], captions: Any) -> list[tuple[Material, tuple[str, ...]]]:
+    """The tasks, and for each set with classes its accuracy against how often ``captions`` name them."""
+    if not any(each.classes for each, _ in tasks):
+        raise UsageError("captions", "none of the sets has classes that could be counted in them", "Give data with classes")
+    found = []
+    for each, wanted in tasks:
+        rest = tuple(protocol for protocol in wanted if protocol != tails.CARD.id)
+        found += [(each, rest)] if rest or not wanted else []
+        found += [(tails.counted_in(each, captions), (tails.CARD.id,))] if each.classes else []
     return found
 
 

@@ -14,13 +14,13 @@ from scipy.stats import norm, rankdata
 from diptych.core.errors import DiptychError, UsageError
 from diptych.core.rng import generator
 from diptych.evaluate import resamples
-from diptych.evaluate.compare import build, compare
-from diptych.evaluate.features import Features
-from diptych.evaluate.likeness import between
+from diptych.evaluate.compare import Cell, Row, build, compare
+from diptych.evaluate.likeness import Likeness, between
 from diptych.evaluate.material import Material, hash_of
 from diptych.evaluate.metrics import bootstrap, cka, standing
-from diptych.evaluate.report.compare_page import bounds, direction, places, signed, statement, value
+from diptych.evaluate.report.compare_page import bounds, direction, likeness, likeness_bounds, places, rank_of, signed, statement, value
 from diptych.evaluate.resamples import Kept
+from diptych.evaluate.run import subject
 
 
 def kept(name: str, hit_N: torch.Tensor, better: str = "higher", metric: str = "top1") -> Kept:
@@ -169,7 +169,7 @@ def replace_rows(model, name: str, change):
 
 def test_pictures_that_a_model_gives_one_row_have_no_likeness(models: list, colour_set: Material) -> None:
     blind = replace_rows(models[0], "blind", torch.ones_like)
-    cached = {model.config.name: (lambda model=model: Features(model, None)) for model in (models[0], blind)}
+    cached = {model.config.name: (lambda model=model: subject(model, False, 8, False)) for model in (models[0], blind)}
     found, missing = between(cached, [colour_set])
     assert found == ()
     assert missing == ("colours, likeness of the models: the number has no value on all or on some of the examples",)
@@ -210,6 +210,13 @@ def test_a_wrong_call_says_so(models: list, colour_set: Material, tmp_path: Path
         compare([models[0], models[0]], colour_set, out=tmp_path)
     with pytest.raises(UsageError, match="none of the models"):
         compare(models, colour_set, out=tmp_path, reference="other")
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(DiptychError, match="no-such-model") as missing:
+        compare(["no-such-model", "other"], colour_set, out=tmp_path)
+    assert "--data" not in missing.value.mend
+    with pytest.raises(DiptychError, match="photos") as data:
+        compare([str(tmp_path / "photos"), "mini"], colour_set, out=tmp_path)
+    assert data.value.mend.endswith("if it is data, name it behind --data (data=)")
     with pytest.raises(DiptychError, match="no-such-model"):
         compare(["no-such-model", "other"], colour_set, out=tmp_path)
 
@@ -219,3 +226,8 @@ def test_words_of_numbers() -> None:
     assert (signed(-0.123, True), signed(0.5, False)) == ("−12.3 pt", "+0.5")
     assert (bounds((-0.1, 0.2), True), bounds((1, 2), False)) == ("−10.0 … 20.0%", "1 … 2")
     assert (places((1, 1)), places((1, 2.5))) == ("1", "1–2.5")
+    row = Row("s", "p", "m", "t", "higher", True, None, 9, ())
+    sure, open_ = (Cell("m", 0.5, (0.4, 0.6), None, None, 2.0, spread) for spread in ((2, 2), (1, 3)))
+    assert [rank_of(row, sure), rank_of(row, open_), rank_of(replace(row, better="neither"), sure)] == ["2", "2 (1–3)", "–"]
+    alike = Likeness("s", "a", "b", 0.2203, (-0.012, 0.3716), 80)
+    assert (likeness(alike), likeness_bounds(alike)) == ("0.22", "−0.01 … 0.37")

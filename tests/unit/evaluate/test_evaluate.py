@@ -112,11 +112,14 @@ def test_limit_takes_a_fixed_part(colour_model, colour_set):
     assert found["top1"].chance == pytest.approx(1 / 7)
 
 
-def test_few_broken_pictures_are_left_out_and_many_stop(colour_model, colour_set, tmp_path):
+def test_few_broken_pictures_are_left_out_and_many_stop(colour_model, colour_set, tmp_path, caplog):
     samples = list(colour_set.source)
     samples[3] = replace(samples[3], image=b"not a picture")
-    found = by_metric(evaluate(colour_model(), replace(colour_set, source=samples), cache=False, out=tmp_path))
+    broken, base = replace(colour_set, source=samples), colour_model(name="base")
+    found = by_metric(evaluate(colour_model(), broken, baseline=base, cache=False, out=tmp_path))
     assert found["top1"].value == 1
+    said = [record.message for record in caplog.records if "decoded" in record.message]
+    assert said == ["colours: 1 of 21 pictures cannot be decoded and are left out: green-0"], "once, not once a model"
     notes = json.loads((tmp_path / "details.json").read_text())["sets"][0]["notes"]
     assert notes == ["1 of 21 pictures cannot be decoded and are left out: green-0"]
     samples[4] = replace(samples[4], image=b"nor this")
@@ -186,7 +189,7 @@ def test_refusals(colour_model, colour_set):
         evaluate(colour_model(), colour_set, templates=["a photo"], cache=False)
     with pytest.raises(DiptychError, match="no samples"):
         evaluate(colour_model(), replace(colour_set, source=[]), cache=False)
-    with pytest.raises(DiptychError, match="neither classes nor captions"):
+    with pytest.raises(DiptychError, match="neither captions nor two classes"):
         evaluate(colour_model(), replace(colour_set, source=[Sample("a", colour_set.source[0].image)], classes=()), cache=False)
     with pytest.raises(UsageError, match="type int"):
         evaluate(colour_model(), 3)

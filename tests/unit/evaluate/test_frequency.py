@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -115,6 +116,31 @@ def test_ends_by_hand():
     assert over.of(over.value_N) == pytest.approx(0.8)
     assert sorted(over.unit_N.tolist()) == [0, 1, 2, 3, 16, 17, 18, 19]
     assert len(tails.ends(count[:17], accuracy[:17], torch.arange(17), 0.05)) == 2
+
+
+def test_captions_add_the_tail_to_an_evaluation(colour_model, colour_set, tmp_path):
+    path = tmp_path / "captions.txt"
+    path.write_text("a red thing\n" * 3 + "a pink thing\n")
+
+    def asked(data, **more):
+        return evaluate(colour_model(), data, captions=path, cache=False, draws=20, **more)
+
+    found = asked(colour_set)
+    by_protocol = {record.protocol: record.version for record in found}
+    assert set(by_protocol) >= {"zero_shot", "retrieval", "tails"}
+    assert "frequency_spearman" not in {record.metric for record in found}, "all colours are named rightly: nothing to correlate"
+    assert by_protocol["tails"].partition("/")[0] == by_protocol["zero_shot"].partition("+")[0], "only the tail depends on the captions"
+    assert "/" not in by_protocol["zero_shot"]
+    alone = asked(colour_set, protocols=["tails"])
+    assert by_metric(alone) == {r.metric: r for r in found if r.protocol == "tails"}
+    assert {r.protocol for r in asked(colour_set, protocols=["zero_shot"])} == {"zero_shot", "tails"}
+    nameless = replace(colour_set, classes=())
+    assert {r.protocol for r in asked([colour_set, nameless], protocols=["retrieval"])} == {"retrieval", "tails"}
+    with pytest.raises(UsageError, match="none of the sets has classes"):
+        asked(nameless)
+    path.unlink()
+    with pytest.raises(DiptychError, match="no such file"):
+        asked(colour_set)
 
 
 def test_the_tail_by_construction(colour_model, colour_set, tmp_path):

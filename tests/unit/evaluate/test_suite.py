@@ -119,15 +119,19 @@ def test_one_that_fails_does_not_lose_the_others(colour_model, colour_set, tmp_p
     def refused(question):
         raise DiptychError("colours", "too pale", "Paint them")
 
-    only(protocol("broken", broken), protocol("refused", refused), zero_shot)
+    def valueless(question):
+        nothing = Metric("spread", torch.arange(21.0), None, None, of=lambda _: float("nan"))
+        return Outcome("valueless", (nothing,), torch.arange(21))
+
+    only(protocol("broken", broken), protocol("refused", refused), protocol("valueless", valueless), zero_shot)
     with pytest.raises(
-        EvaluationFailed, match="2 of 3 protocols failed; the first, broken on 'colours': unexpected RuntimeError"
+        EvaluationFailed, match="3 of 4 protocols failed; the first, broken on 'colours': unexpected RuntimeError"
     ) as caught:
         evaluate(colour_model(), colour_set, cache=False, out=tmp_path, suite="full")
     kept = record_file.read(tmp_path / "records.jsonl")
     assert [r.metric for r in kept][:2] == ["top1", "top5"]
     assert caught.value.records == kept
-    assert [protocol for _, protocol, _ in caught.value.failures] == ["broken", "refused"]
+    assert [protocol for _, protocol, _ in caught.value.failures] == ["broken", "refused", "valueless"]
     assert (tmp_path / "report.html").exists()
     only(protocol("broken", broken))
     with pytest.raises(DiptychError, match="unexpected RuntimeError: no such thing"):

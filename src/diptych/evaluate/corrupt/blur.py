@@ -1,4 +1,4 @@
-"""Defocus, glass, motion and zoom blur (Hendrycks and Dietterich, arXiv:1903.12261, section 3.1).
+"""Defocus, glass, motion and zoom blur (Hendrycks and Dietterich, arXiv:1903.12261, section 4.1).
 
 B pictures, C channels, H × W pixels, P of them, R rounds.
 """

@@ -1,7 +1,7 @@
 """The 15 common corruptions at five severities.
 
 Paper: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations (arXiv:1903.12261),
-section 3; constants in :mod:`~diptych.evaluate.corrupt.settings`.
+section 4.1; constants in :mod:`~diptych.evaluate.corrupt.settings`.
 
 Drawing random numbers is apart from what is done with them, so that one can be checked against the published code on the other's numbers.
 B pictures, C channels (RGB), H × W pixels.

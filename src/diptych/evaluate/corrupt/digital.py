@@ -1,4 +1,4 @@
-"""Contrast, elastic transform, pixelate and JPEG (Hendrycks and Dietterich, arXiv:1903.12261, section 3.1).
+"""Contrast, elastic transform, pixelate and JPEG (Hendrycks and Dietterich, arXiv:1903.12261, section 4.1).
 
 B pictures, C channels, H × W pixels.
 """

@@ -1,4 +1,4 @@
-"""Gaussian, shot and impulse noise (Hendrycks and Dietterich, arXiv:1903.12261, section 3.1). B pictures, C channels, H × W pixels."""
+"""Gaussian, shot and impulse noise (Hendrycks and Dietterich, arXiv:1903.12261, section 4.1). B pictures, C channels, H × W pixels."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Constants of the 15 common corruptions by severity, as the authors' public code has them for three sizes of picture.
 
 Paper: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations (arXiv:1903.12261),
-section 3 and the public code's files for ImageNet-C (224 px), Tiny ImageNet-C (64 px) and CIFAR-10-C (32 px).
+section 4.1 and the public code's files for ImageNet-C (224 px), Tiny ImageNet-C (64 px) and CIFAR-10-C (32 px).
 
 The same constant in pixels is a far stronger change of a small picture, so each size has its own table. A picture takes the table whose
 size is nearest on a logarithmic scale: below 46 px (the shorter side) CIFAR-10-C's, below 120 px Tiny ImageNet-C's, else ImageNet-C's.

@@ -1,4 +1,4 @@
-"""Snow, frost, fog and brightness (Hendrycks and Dietterich, arXiv:1903.12261, section 3.1).
+"""Snow, frost, fog and brightness (Hendrycks and Dietterich, arXiv:1903.12261, section 4.1).
 
 The published frost lays photographs of frosted glass over the picture; they cannot be shipped here, so its texture is made (see
 :func:`draw_frost`), with the published shares. B pictures, C channels, H × W pixels, S side of a height map.

@@ -1,7 +1,7 @@
 """Is a model as sure as it is right? Calibration errors, proper scores, risk against coverage, and the temperature that mends most of it.
 
 Sources: Guo et al., On Calibration of Modern Neural Networks (arXiv:1706.04599), ECE and temperature scaling; Nguyen and O'Connor (EMNLP
-2015), bins of equal mass; Kumar et al., Verified Uncertainty Calibration (arXiv:1909.10155), section 4, the debiased squared error; Brier
+2015), bins of equal mass; Kumar et al., Verified Uncertainty Calibration (arXiv:1909.10155), the debiased squared error; Brier
 (Monthly Weather Review 78, 1950); Geifman and El-Yaniv, Selective Classification for Deep Neural Networks (arXiv:1705.08500) and Geifman et
 al., Bias-Reduced Uncertainty Estimation (arXiv:1805.08206), AURC; Romano et al. (arXiv:2006.02544) and Vovk (Machine Learning 92, 2013),
 thresholds of each class with a guarantee.

@@ -1,8 +1,8 @@
 """Centred kernel alignment: are two representations of the same examples alike, whatever their axes and scale?
 
 Papers: Kornblith et al., Similarity of Neural Network Representations Revisited (arXiv:1905.00414), section 3 (linear CKA); Song et al.,
-Feature Selection via Dependence Maximization (JMLR 13, 2012), equation 5 (the unbiased HSIC); Nguyen et al., Do Wide and Deep Networks
-Learn the Same Things? (arXiv:2010.15327), equation 3 (CKA with it).
+Feature Selection via Dependence Maximization (JMLR 13, 2012), the unbiased HSIC; Nguyen et al., Do Wide and Deep Networks
+Learn the Same Things? (arXiv:2010.15327), equations 2 and 3 (CKA with it).
 
     K, L = x xᵀ, y yᵀ                                            # linear kernels, (N, N)
     plain:     HSIC = tr(K H L H)                                # H centres; the factor 1/(N − 1)² cancels
@@ -40,7 +40,7 @@ def _centred(gram_NN: Tensor) -> Tensor:
 
 
 def _u_centred(gram_NN: Tensor) -> Tensor:
-    """What makes unbiased HSIC an inner product: U-centring (Székely and Rizzo, Annals of Statistics 42, 2014, definition 2), flat."""
+    """What makes unbiased HSIC an inner product: U-centring (Székely and Rizzo, Annals of Statistics 42, 2014), flat."""
     count = len(gram_NN)
     zeroed_NN = gram_NN - gram_NN.diag().diag()
     row_N1 = zeroed_NN.sum(1, keepdim=True) / (count - 2)

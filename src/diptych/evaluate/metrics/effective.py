@@ -1,6 +1,6 @@
 """Effective robustness: accuracy under shift beyond what the accuracy without it foretells.
 
-Source: Taori et al., Measuring Robustness to Natural Distribution Shifts in Image Classification (arXiv:2007.00644), section 3: models
+Source: Taori et al., Measuring Robustness to Natural Distribution Shifts in Image Classification (arXiv:2007.00644), section 2: models
 trained the usual way lie near a line in logit space; a model is robust in effect by how far it lies above.
 
     fit  logit(shifted) = intercept + slope · logit(in distribution)   by least squares over the reference models

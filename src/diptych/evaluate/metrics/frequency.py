@@ -1,6 +1,6 @@
 """How often concepts are named in captions, by their names and synonyms.
 
-Paper: Parashar et al., The Neglected Tails of Vision-Language Models (arXiv:2401.12425), section 3: a concept's frequency is the number
+Paper: Parashar et al., The Neglected Tails of Vision-Language Models (arXiv:2401.12425): a concept's frequency is the number
 of captions that hold its name or one of its synonyms; counting the name alone misses most of many concepts.
 
 Texts and names are compared word by word (NFKC, no case, hyphens and underscores as spaces, punctuation left out), so "cat" is found in

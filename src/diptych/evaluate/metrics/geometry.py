@@ -1,8 +1,8 @@
 """How pictures and words lie on the sphere: alignment, uniformity, and the gap between the two.
 
 Papers: Wang and Isola, Understanding Contrastive Representation Learning through Alignment and Uniformity on the Hypersphere
-(arXiv:2005.10242), section 4.1 (both losses); Liang et al., Mind the Gap (arXiv:2203.02053), section 4.1 (the gap is the difference
-of the means) and 4.2 (what happens when it is moved).
+(arXiv:2005.10242), section 4.1 (both losses); Liang et al., Mind the Gap (arXiv:2203.02053), its embedding shift experiment (the gap
+is the difference of the means; what happens when it is moved).
 
     alignment  = mean over pairs of |x[i] − y[i]|²             # 0 best, 2 where pairs are at right angles
     uniformity = log mean over i ≠ j of exp(−2 |x[i] − x[j]|²) # lower is more even; −4 at right angles, 0 where all are one point

@@ -1,7 +1,7 @@
 """How well a map of patches says where something is: intersection over union, and the area under the ROC curve counted in pixels.
 
-Sources: Everingham et al., The PASCAL Visual Object Classes Challenge (IJCV 2010), section 4.1 (segmentation accuracy: intersection over
-union a class, then the mean); Bergmann et al., MVTec AD (IJCV 2021), section 5 (pixel-wise AUROC of anomaly maps).
+Sources: Everingham et al., The PASCAL Visual Object Classes Challenge (IJCV 2010; segmentation accuracy: intersection over
+union a class, then the mean); Bergmann et al., MVTec AD (IJCV 2021; pixel-wise AUROC of anomaly maps).
 Shapes: N pictures, P patches, K classes.
 """
 

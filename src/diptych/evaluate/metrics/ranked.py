@@ -1,6 +1,6 @@
 """Average precision of a ranked gallery: not only the best answer counts, but where every right one stands.
 
-Buckley and Voorhees, "Evaluating Evaluation Measure Stability" (SIGIR 2000), section 2: the mean, over a query's right answers, of the
+Buckley and Voorhees, "Evaluating Evaluation Measure Stability" (SIGIR 2000): the mean, over a query's right answers, of the
 share of right ones among all that score at least as high. Equal scores share a threshold, so ties are counted as a whole and their order
 does not matter. Shapes: Q queries, G gallery rows, D embedding width.
 

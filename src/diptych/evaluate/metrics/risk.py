@@ -1,7 +1,7 @@
 """A linear probe in closed form, and what of its risk comes from where.
 
-Paper: Dubois, Hashimoto and Liang, Evaluating Self-Supervised Learning via Risk Decomposition (arXiv:2302.03068), section 4 (the
-estimators); the probe is ridge regression to one-hot targets (Hoerl and Kennard, Technometrics 12, 1970), which costs one solve.
+Paper: Dubois, Hashimoto and Liang, Evaluating Self-Supervised Learning via Risk Decomposition (arXiv:2302.03068), the
+estimators; the probe is ridge regression to one-hot targets (Hoerl and Kennard, Technometrics 12, 1970), which costs one solve.
 
     W = (XᵀX + λ n I)⁻¹ Xᵀ Y,  X and Y less their means            # Y: one-hot
     label = argmax(mean(Y) + (x − mean(X)) W)

@@ -1,8 +1,11 @@
 """Several models on the same examples: differences that hold together, and ranks with their uncertainty.
 
-Papers: Romano and Wolf, Exact and Approximate Stepdown Methods for Multiple Hypothesis Testing (JASA 100, 2005), section 4 (the bootstrap
-of the largest studentised difference, here its single step); Hall and Miller, Using the Bootstrap to Quantify the Authority of an
-Empirical Ranking (Annals of Statistics 37, 2009), section 2 (ranks on resamples).
+Papers: Romano and Wolf, Exact and Approximate Stepdown Methods for Multiple Hypothesis Testing (JASA 100, 2005): the bootstrap
+of the largest studentised difference, here its single step; Hall and Miller, Using the Bootstrap to Quantify the Authority of an
+Empirical Ranking (Annals of Statistics 37, 2009): ranks on resamples.
+
+The comparison of backbones is that of Goldblum et al., Battle of the Backbones (arXiv:2310.19909): several models, several tasks, one
+table and one ranking. There, results are put on one scale by z-scores over the models; here, averages and ranks have intervals.
 
     for each resample s:
         largest[s] = max over comparisons j of |d_sj − d_j| / deviation_j
@@ -17,6 +20,18 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from diptych.core.card import Card
+
+CARD = Card(
+    id="bob-backbones",
+    name="Battle of the Backbones",
+    family="metric",
+    paper="Battle of the Backbones: A Large-Scale Comparison of Pretrained Models across Computer Vision Tasks (arXiv:2310.19909)",
+    where="the ranking of models over tasks",
+    claim="large supervised convolutional networks are best on most tasks; self-supervised ones compete where data and size are matched",
+    needs=frozenset({"two models or more"}),
+)
 
 
 def together(value_J: Tensor, draw_SJ: Tensor, floor_J: Tensor, level: float = 0.95) -> tuple[Tensor, Tensor, float]:

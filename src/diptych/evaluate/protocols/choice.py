@@ -1,7 +1,7 @@
 """Choosing between captions: does the model bind attributes to things, places to things, numbers to kinds?
 
 Papers: Yuksekgonul et al., When and Why Vision-Language Models Behave like Bags-of-Words (arXiv:2210.01936), section 2 (ARO: the true
-caption against the same words in another order); Thrush et al., Winoground (arXiv:2204.03162), section 3.2 (text, image and group score of
+caption against the same words in another order); Thrush et al., Winoground (arXiv:2204.03162), metrics (text, image and group score of
 two pictures with two captions).
 
 A sample's ``meta`` says ``choices`` (captions), ``answer`` (the index of the true one) and, where pictures share their choices, ``pair``;

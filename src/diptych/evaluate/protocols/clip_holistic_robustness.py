@@ -1,6 +1,6 @@
 """Holistic robustness: visual factors, calibration under shift, unknown things, shape against texture, in one place.
 
-Paper: Tu, Deng and Gedeon, Toward a Holistic Evaluation of Robustness in CLIP Models (arXiv:2410.01534), sections 4 to 6.
+Paper: Tu, Deng and Gedeon, Toward a Holistic Evaluation of Robustness in CLIP Models (arXiv:2410.01534).
 
 - Each visual factor (pose, size, light, colour, ground, cover) is changed alone and the pictures are named again. The paper's photographs
   differ in more than the one factor that annotators named; here nothing else differs.
@@ -36,7 +36,7 @@ CARD = Card(
     name="Holistic robustness",
     family="protocol",
     paper="Toward a Holistic Evaluation of Robustness in CLIP Models (arXiv:2410.01534)",
-    where="sections 4 to 6",
+    where="visual factors, shape bias, out-of-distribution detection, predictive uncertainty",
     needs=frozenset({"labels", "a model with pixels and a scale"}),
     claim="The encoder's architecture drives robustness; fine-tuning lowers CLIP's shape bias",
 )

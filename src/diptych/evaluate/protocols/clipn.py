@@ -1,6 +1,6 @@
 """CLIPN: a second head on the text tower that says "no", so that a picture can be refused where no name fits.
 
-Paper: Wang et al., CLIPN for Zero-Shot OOD Detection: Teaching CLIP to Say No (arXiv:2308.12213), section 3. Code:
+Paper: Wang et al., CLIPN for Zero-Shot OOD Detection: Teaching CLIP to Say No (arXiv:2308.12213), its method. Code:
 https://github.com/xmed-lab/CLIPN. Relation to its neighbours: ``unknowns`` asks the same with scores that need no training.
 
 Both towers stay frozen. Each name has its row g and a "no" row g' from the head; with image row f, p_no = exp(s f·g') / (exp(s f·g) +
@@ -38,7 +38,7 @@ CARD = Card(
     name="CLIPN",
     family="protocol",
     paper="CLIPN for Zero-Shot OOD Detection: Teaching CLIP to Say No (arXiv:2308.12213)",
-    where="section 3, equations 3–8",
+    where="the two losses of the no text encoder; competing to win and agreeing to differ",
     code="https://github.com/xmed-lab/CLIPN",
     needs=frozenset({"labels", "a train split", "an unknown companion"}),
     claim='a learnt "no" tells unknown things better than the largest probability of the same model',

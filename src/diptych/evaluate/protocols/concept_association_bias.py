@@ -1,6 +1,6 @@
 """Concept association bias: asked for the colour of one of two things, does the model name the other's?
 
-Paper: Yamada et al., When are Lemons Purple? The Concept Association Bias of Vision-Language Models (arXiv:2212.12043), section 3: a model
+Paper: Yamada et al., When are Lemons Purple? The Concept Association Bias of Vision-Language Models (arXiv:2212.12043): a model
 that reads words as a bag completes "a lemon" with the eggplant's purple, the more so the firmer thing and colour belong together.
 
     answer      = argmax over colours of  picture · row of "a COLOUR lemon"
@@ -32,7 +32,7 @@ CARD = Card(
     name="Concept association bias",
     family="protocol",
     paper="When are Lemons Purple? The Concept Association Bias of Vision-Language Models (arXiv:2212.12043)",
-    where="section 3",
+    where="zero-shot colour recognition of one of two things",
     needs=frozenset({"choices", "other"}),
     claim="asked for one of two things, contrastive models name the other's colour, above all where things have their usual colours",
 )

@@ -34,7 +34,7 @@ CARD = Card(
     name="Common corruptions",
     family="protocol",
     paper="Benchmarking Neural Network Robustness to Common Corruptions and Perturbations (arXiv:1903.12261)",
-    where="sections 3.1 and 4.1",
+    where="sections 4.1 and 4.2",
     code="https://github.com/hendrycks/robustness",
     needs=frozenset({"labels", "a model with pixels"}),
 )

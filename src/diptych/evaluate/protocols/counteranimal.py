@@ -1,7 +1,7 @@
 """CounterAnimal: how much of the accuracy hangs on the background that usually goes with a class?
 
-Paper: Wang et al., A Sober Look at the Robustness of CLIPs to Spurious Features (arXiv:2403.11497), section 3 (common and counter groups,
-the drop between them). Worst-group accuracy: Sagawa et al., Distributionally Robust Neural Networks (arXiv:1911.08731), section 3
+Paper: Wang et al., A Sober Look at the Robustness of CLIPs to Spurious Features (arXiv:2403.11497): common and counter groups, and
+the drop between them. Worst-group accuracy: Sagawa et al., Distributionally Robust Neural Networks (arXiv:1911.08731)
 (Waterbirds: a train split in which 95 % of the pictures have their class's background, a test split in which both are as frequent).
 
     background_drop = accuracy on the common background − accuracy on the other one
@@ -34,7 +34,7 @@ CARD = Card(
     name="CounterAnimal",
     family="protocol",
     paper="A Sober Look at the Robustness of CLIPs to Spurious Features (arXiv:2403.11497)",
-    where="section 3",
+    where="the common and the counter group, and the drop between them",
     needs=frozenset({"labels", "backgrounds"}),
     claim="CLIP models lose much accuracy where an animal stands on a background that is unusual for it",
 )

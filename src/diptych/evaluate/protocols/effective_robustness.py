@@ -1,6 +1,6 @@
 """Effective robustness: accuracy in unseen styles beyond what accuracy in the trained ones foretells.
 
-Paper: Taori et al., Measuring Robustness to Natural Distribution Shifts in Image Classification (arXiv:2007.00644), section 3.
+Paper: Taori et al., Measuring Robustness to Natural Distribution Shifts in Image Classification (arXiv:2007.00644), section 2.
 
 The two accuracies are those of :mod:`.style_shift`. The line comes from ``evaluate/reference_line.tsv``: classifiers trained on
 ``pictograms/train`` alone (pixels, gradient directions or patches, with class means, nearest neighbours or ridge regression; made by
@@ -29,7 +29,7 @@ CARD = Card(
     name="Effective robustness",
     family="protocol",
     paper="Measuring Robustness to Natural Distribution Shifts in Image Classification (arXiv:2007.00644)",
-    where="section 3.1",
+    where="section 2, effective robustness",
     code="https://github.com/modestyachts/imagenet-testbed",
     needs=frozenset({"the set that the reference models were measured on"}),
 )

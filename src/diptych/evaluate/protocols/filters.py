@@ -1,6 +1,6 @@
 """Filters: naming after blur, loss of contrast, low-pass and high-pass filters.
 
-Paper: Geirhos et al., Partial success in closing the gap between human and machine vision (arXiv:2106.07411), section 2; the shifts on
+Paper: Geirhos et al., Partial success in closing the gap between human and machine vision (arXiv:2106.07411); the shifts on
 which the study of Mamba-CLIP (arXiv:2404.19394) compares state-space with transformer towers.
 
 How the accuracy falls with strength says what a model looks at: outlines (it bears low-pass, not high-pass), fine texture (the reverse).
@@ -26,7 +26,7 @@ CARD = Card(
     name="Filters",
     family="protocol",
     paper="Partial success in closing the gap between human and machine vision (arXiv:2106.07411)",
-    where="section 2 and appendix (contrast, high-pass, low-pass)",
+    where="the parametric image distortions contrast, high-pass and low-pass",
     code="https://github.com/bethgelab/model-vs-human",
     needs=frozenset({"labels", "a model with pixels"}),
 )

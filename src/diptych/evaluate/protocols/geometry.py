@@ -2,7 +2,7 @@
 
 Papers: Wang and Isola, Understanding Contrastive Representation Learning through Alignment and Uniformity on the Hypersphere
 (arXiv:2005.10242), section 4.1; Liang et al., Mind the Gap: Understanding the Modality Gap in Multi-modal Contrastive Representation
-Learning (arXiv:2203.02053), sections 4.1 and 4.2.
+Learning (arXiv:2203.02053), the gap and its shift.
 
 A pair is a picture and its first caption. Besides the length of the gap it is told how much of what parts a pair is the same vector for
 every pair (``gap_share``), whether a plane across the gap tells pictures from words (``gap_separation``), and what moving both sides
@@ -32,7 +32,7 @@ CARD = Card(
     name="Alignment, uniformity and modality gap",
     family="protocol",
     paper="Understanding Contrastive Representation Learning through Alignment and Uniformity on the Hypersphere (arXiv:2005.10242)",
-    where="section 4.1; the gap: arXiv:2203.02053, section 4.1",
+    where="section 4.1; the gap: arXiv:2203.02053, its embedding shift experiment",
     code="https://github.com/SsnL/align_uniform",
     needs=frozenset({"captions"}),
 )

@@ -1,7 +1,7 @@
 """The same pictures asked for in several languages: where the words are another language's, what is lost?
 
-Paper: Thapliyal et al., Crossmodal-3600: A Massively Multilingual Multimodal Evaluation Dataset (arXiv:2205.12522), section 5 (one set of
-pictures, one measure, languages side by side).
+Paper: Thapliyal et al., Crossmodal-3600: A Massively Multilingual Multimodal Evaluation Dataset (arXiv:2205.12522): one set of
+pictures, one measure, languages side by side.
 
 Runs on a set that has sisters in other languages (``NAME-de``, ``NAME-fr``: the same pictures with other words). With classes it is
 zero-shot classification by each language's own names and templates, else text → image retrieval by each language's captions.
@@ -32,7 +32,7 @@ CARD = Card(
     name="Languages side by side",
     family="protocol",
     paper="Crossmodal-3600: A Massively Multilingual Multimodal Evaluation Dataset (arXiv:2205.12522)",
-    where="section 5",
+    where="the same pictures in every language",
     needs=frozenset({"the same pictures with words in other languages"}),
 )
 ORDER = 4

@@ -1,6 +1,6 @@
 """Putting pictures in order by words: does similarity along a direction between two texts follow number or size?
 
-Papers: Yu et al., Ranking-aware adapter for text-driven image ordering with CLIP (arXiv:2412.06760), section 4 (Kendall's τ and Spearman's
+Papers: Yu et al., Ranking-aware adapter for text-driven image ordering with CLIP (arXiv:2412.06760) (Kendall's τ and Spearman's
 ρ of an order asked for in words); the direction between two opposite texts as in Wang, Chan and Loy, Exploring CLIP for Assessing the Look
 and Feel of Images (arXiv:2207.12396), section 3.1.
 
@@ -33,7 +33,7 @@ CARD = Card(
     name="Putting in order",
     family="protocol",
     paper="Ranking-aware adapter for text-driven image ordering with CLIP (arXiv:2412.06760)",
-    where="section 4",
+    where="the rank correlations of its experiments",
     code="https://github.com/uynaes/RankingAwareCLIP",
     needs=frozenset({"levels"}),
 )

@@ -1,6 +1,6 @@
 """PerceptionCLIP: infer the background first, then name the thing given the background. Nothing is learned.
 
-Paper: An et al., PerceptionCLIP: Visual Classification by Inferring and Conditioning on Contexts (arXiv:2308.01313), section 6,
+Paper: An et al., PerceptionCLIP: Visual Classification by Inferring and Conditioning on Contexts (arXiv:2308.01313),
 algorithm 1.
 
 With f(y, z; x) the logit of "class y on background z" and f(z; x) that of "background z" alone:
@@ -35,7 +35,7 @@ CARD = Card(
     name="PerceptionCLIP",
     family="protocol",
     paper="PerceptionCLIP: Visual Classification by Inferring and Conditioning on Contexts (arXiv:2308.01313)",
-    where="section 6, algorithm 1",
+    where="algorithm 1",
     code="https://github.com/umd-huang-lab/perceptionCLIP",
     needs=frozenset({"labels", "backgrounds"}),
     claim="inferring the background and conditioning on it raises the accuracy of the worst group",

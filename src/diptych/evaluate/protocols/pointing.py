@@ -1,7 +1,7 @@
 """Where is it? Patch tokens against the names of classes, nothing learned: the pointing game and segmentation in patches.
 
 Papers: Zhang et al., Top-down Neural Attention by Excitation Backprop (arXiv:1608.00507), section 4.1 (pointing game: the highest point of
-a class's map lies in its box); Zhou, Loy and Dai, Extract Free Dense Labels from CLIP (arXiv:2112.01071), section 3.2 (patch tokens,
+a class's map lies in its box); Zhou, Loy and Dai, Extract Free Dense Labels from CLIP (arXiv:2112.01071), MaskCLIP (patch tokens,
 projected into the joint space, against class rows).
 
     map[k, p] = project(token[p]) · class row[k]

@@ -1,7 +1,7 @@
 """Region recognition: which of the classes does a given box show?
 
-Paper: Zhong et al., RegionCLIP: Region-based Language-Image Pretraining (arXiv:2112.09106), section 4.2 (zero-shot recognition with the
-true boxes). Three answers to the same boxes:
+Paper: Zhong et al., RegionCLIP: Region-based Language-Image Pretraining (arXiv:2112.09106): zero-shot recognition with the
+true boxes. Three answers to the same boxes:
 
     crop:   encode_image(the box cut out, in the middle of a square)                  · class rows
     box:    project(mean of the patch tokens in the box, weighted by their overlap)   · class rows
@@ -38,7 +38,7 @@ CARD = Card(
     name="Region recognition",
     family="protocol",
     paper="RegionCLIP: Region-based Language-Image Pretraining (arXiv:2112.09106)",
-    where="section 4.2",
+    where="zero-shot inference with ground-truth boxes",
     code="https://github.com/microsoft/RegionCLIP",
     needs=frozenset({"boxes", "classes"}),
 )

@@ -1,7 +1,7 @@
 """Do a picture's layers stay what they were when the picture is perturbed, and are the layers different from one another?
 
 Paper: Cianfarani et al., Understanding Robust Learning through the Lens of Representation Similarities (arXiv:2206.09868), figure 2:
-similarity across the layers of one network, and of clean and perturbed pictures.
+similarity across the layers of one network and of two; elsewhere there, of clean and perturbed pictures.
 
 Every layer of the image tower gives the mean of its tokens (:mod:`diptych.evaluate.similarity`). Layers are compared by debiased CKA
 (:mod:`diptych.evaluate.metrics.cka`): each with each on clean pictures, and each with itself on the same pictures with Gaussian noise and

@@ -1,7 +1,7 @@
 """Resize and normalisation: what is lost when pictures are not prepared as in training.
 
-Paper: Corley et al., Revisiting pre-trained remote sensing model benchmarks: resizing and normalization matters (arXiv:2305.13456),
-section 3. There k-nearest neighbours on frozen features of small satellite patches gain much when the patches are enlarged to the input
+Paper: Corley et al., Revisiting pre-trained remote sensing model benchmarks: resizing and normalization matters (arXiv:2305.13456).
+There k-nearest neighbours on frozen features of small satellite patches gain much when the patches are enlarged to the input
 size of pretraining and normalised as in pretraining.
 
 Each departure from the model's own preprocessing is applied to all pictures, of the training split too, so the neighbours are of one kind
@@ -39,7 +39,7 @@ CARD = Card(
     name="Resize and normalisation",
     family="protocol",
     paper="Revisiting pre-trained remote sensing model benchmarks: resizing and normalization matters (arXiv:2305.13456)",
-    where="section 3",
+    where="k-nearest neighbours with and without resizing and normalisation",
     code="https://github.com/isaaccorley/resize-is-all-you-need",
     needs=frozenset({"labels", "a train split", "a model with pixels"}),
     claim="matching size and normalisation of pretraining raises kNN accuracy",

@@ -1,6 +1,6 @@
 """Where a linear probe's mistakes come from: the encoder's family, its features, the probe's few examples, or pictures never seen.
 
-Paper: Dubois, Hashimoto and Liang, Evaluating Self-Supervised Learning via Risk Decomposition (arXiv:2302.03068), section 4 (estimators).
+Paper: Dubois, Hashimoto and Liang, Evaluating Self-Supervised Learning via Risk Decomposition (arXiv:2302.03068), its estimators.
 The risk is the share of wrong answers of a ridge probe (:mod:`diptych.evaluate.metrics.risk`) on the unit rows:
 
     held = as many training pictures as there are test pictures, at most a fifth
@@ -36,7 +36,7 @@ CARD = Card(
     name="SSL risk decomposition",
     family="protocol",
     paper="Evaluating Self-Supervised Learning via Risk Decomposition (arXiv:2302.03068)",
-    where="section 4",
+    where="the estimators of the four components",
     code="https://github.com/YannDubs/SSL-Risk-Decomposition",
     needs=frozenset({"labels", "a train companion"}),
     claim="shows which of four sources a model's mistakes come from, with estimators that need one encoder",

@@ -1,7 +1,7 @@
 """Is a model worse at what its captions seldom name? Zero-shot accuracy against concept frequency.
 
-Paper: Parashar et al., The Neglected Tails of Vision-Language Models (arXiv:2401.12425), section 3 (frequency by names and synonyms,
-accuracy against it) and section 4 (prompting with the synonym that the captions name most).
+Paper: Parashar et al., The Neglected Tails of Vision-Language Models (arXiv:2401.12425): frequency by names and synonyms,
+accuracy against it, and prompting with the synonym that the captions name most (REAL-Prompt).
 
 Captions are those of the set's ``"captions"`` companion, else of its train companion; :func:`tails` takes them from any file. A class is
 counted once a picture, by its name or any synonym (:mod:`diptych.evaluate.metrics.frequency`). Where there are synonyms, each class is also
@@ -13,15 +13,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from diptych.core.card import Card
+from diptych.core.errors import DiptychError
 from diptych.core.types import Record
 from diptych.evaluate.details import Thumbs
-from diptych.evaluate.material import hash_of, material
+from diptych.evaluate.material import Material, hash_of, material
 from diptych.evaluate.metrics import classification, frequency
 from diptych.evaluate.outcome import About, Metric, Outcome, Question
 from diptych.evaluate.protocols.zero_shot import class_rows
@@ -31,9 +33,9 @@ CARD = Card(
     name="Accuracy against concept frequency",
     family="protocol",
     paper="The Neglected Tails of Vision-Language Models (arXiv:2401.12425)",
-    where="sections 3 and 4",
+    where="concept frequency by synonyms; REAL-Prompt",
     code="https://github.com/shubhamprshr27/NeglectedTailsVLM",
-    needs=frozenset({"labels", "captions of the training data"}),
+    needs=frozenset({"labels", "captions of the training data (--captions)"}),
 )
 ORDER = 66
 ASPECT = "Frequency"
@@ -74,16 +76,24 @@ def tails(model: Any, data: Any, captions: Any, synonyms: Mapping[str, Sequence[
     """
     from diptych.evaluate.run import evaluate
 
-    found = material(data)
+    return evaluate(model, counted_in(material(data), captions, synonyms), protocols=[CARD.id], **options)
+
+
+def counted_in(data: Material, captions: Any, synonyms: Mapping[str, Sequence[str]] | None = None) -> Material:
+    """``data`` with the captions in which its classes are counted; its version says which.
+
+    Raises:
+        DiptychError: the captions cannot be found.
+    """
+    if isinstance(captions, (str, Path)) and Path(captions).suffix.lower() in frequency.TEXT_SUFFIXES and not Path(captions).is_file():
+        raise DiptychError(f"captions {captions}", "no such file", "Give a .txt, .csv, .tsv or .jsonl file, or data that opens")
     told = hash_of([str(captions), repr(sorted((k, tuple(v)) for k, v in (synonyms or {}).items())), *_stamp(captions)])
-    roles = {**found.companions, "captions": captions, "synonyms": synonyms or {}}
-    return evaluate(model, replace(found, version=f"{found.version}/{told[:6]}", companions=roles), protocols=[CARD.id], **options)
+    roles = {**data.companions, "captions": captions, "synonyms": synonyms or {}}
+    return replace(data, version=f"{data.version}/{told[:6]}", companions=roles)
 
 
 def _stamp(captions: Any) -> list[str]:
     """What changes when a caption file does."""
-    from pathlib import Path
-
     path = Path(captions) if isinstance(captions, (str, Path)) else None
     return [str(path.stat().st_size), str(path.stat().st_mtime_ns)] if path is not None and path.is_file() else []
 
@@ -103,9 +113,9 @@ def run(question: Question) -> Outcome:
     accuracy_C, class_C = classification.per_class(hit_N, label_N, len(question.classes))
     count_C = count_K[class_C]
     chance = 1 / len(question.classes)
-    metrics = [
-        Metric("frequency_spearman", torch.stack([count_C.double(), accuracy_C], 1), class_C, 0.0, hits=False, of=frequency.spearman)
-    ]
+    pair_C2 = torch.stack([count_C.double(), accuracy_C], 1)
+    known = math.isfinite(frequency.spearman(pair_C2))  # not where all classes are named as often, or answered as well
+    metrics = [Metric("frequency_spearman", pair_C2, class_C, 0.0, hits=False, of=frequency.spearman)] if known else []
     metrics += ends(count_C, accuracy_C, class_C, chance)
     for name, mask in bins(count_C).items():
         metrics.append(Metric(f"top1_by_frequency[{name}]", accuracy_C[mask], class_C[mask], chance, hits=False))

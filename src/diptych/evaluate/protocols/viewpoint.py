@@ -20,7 +20,7 @@ CARD = Card(
     name="Viewpoint",
     family="protocol",
     paper="Toward a Holistic Evaluation of Robustness in CLIP Models (arXiv:2410.01534)",
-    where="section 4, visual factors",
+    where="visual factors",
     needs=frozenset({"labels", "a model with pixels"}),
 )
 ORDER = 32

@@ -16,6 +16,7 @@ from diptych.evaluate.report import svg
 
 if TYPE_CHECKING:
     from diptych.evaluate.compare import Cell, Comparison, Row, Standing
+    from diptych.evaluate.likeness import Likeness
 
 HERE = files("diptych.evaluate.report")
 
@@ -25,7 +26,7 @@ def render(made: Comparison) -> str:
     script = (HERE / "script.js").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters |= {"number": svg.number, "plain": svg.plain, "value": value, "signed": signed, "bounds": bounds}
-    environment.filters |= {"percent": svg.share, "places": places}
+    environment.filters |= {"places": places, "rank_of": rank_of, "likeness": likeness, "likeness_bounds": likeness_bounds}
     environment.globals |= {"direction": direction, "marker": lambda model: _marker(made.models.index(model))}
     return environment.from_string((HERE / "compare.html.j2").read_text(encoding="utf-8")).render(
         made=made,
@@ -107,6 +108,24 @@ def places(pair: tuple[float, float]) -> str:
     """An interval of ranks: ``1`` or ``1–3``."""
     low, high = (f"{end:g}" for end in pair)
     return low if low == high else f"{low}–{high}"
+
+
+def rank_of(row: Row, cell: Cell) -> str:
+    """``2``, with its interval where resamples leave it open: ``2 (1–3)``; a dash where no value is better than another."""
+    if row.better == "neither":
+        return "–"
+    rank = f"{cell.rank:g}"
+    return rank if places(cell.rank_interval) == rank else f"{rank} ({places(cell.rank_interval)})"
+
+
+def likeness(one: Likeness) -> str:
+    """A CKA with two digits."""
+    return f"{one.value:.2f}".replace("-", "−")
+
+
+def likeness_bounds(one: Likeness) -> str:
+    """Its interval."""
+    return f"{one.interval[0]:.2f} … {one.interval[1]:.2f}".replace("-", "−")
 
 
 def standing_rows(standings: tuple[Standing, ...]) -> list[tuple[str, ...]]:
