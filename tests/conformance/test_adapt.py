@@ -20,7 +20,7 @@ from diptych.engine.fewshot import choose, folds, make
 from diptych.towers.rule import Rule
 
 APART = {"description-semantics": "it needs classes that something is known of; see test_description_semantics.py"}
-IDS = [e.id for e in registry.entries() if e.family == "adapt" and e.card.needs == {"labels"} and e.id not in APART]
+IDS = [e.id for e in registry.entries() if e.family == "adapt" and e.card.needs - {"pool-instead"} == {"labels"} and e.id not in APART]
 CLOSED = ("nearest-mean", "gda-clip", "tip-adapter", "knn")
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "nearest-mean": [{"share": 0.3}, {"share": 1.0}],

@@ -176,7 +176,7 @@ def test_what_it_needs_is_asked_for_in_one_line(identity: str) -> None:
     work, _, _ = world("clip")
     for need, told in (("labels", "needs labelled pictures"), ("unlabelled", "pictures without labels"), ("captions", "needs captions")):
         shots = {
-            "labels": work.shots.take(torch.zeros(0, dtype=torch.int64)),
+            "labels": replace(work.shots.take(torch.zeros(0, dtype=torch.int64)), free_UD=None),
             "unlabelled": replace(work.shots, free_UD=None),
             "captions": replace(work.shots, captions=()),
         }[need]

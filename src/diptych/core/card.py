@@ -37,7 +37,8 @@ class Card:
         paper: title and arXiv number or venue.
         where: the place in the paper that defines it (section, equation, algorithm).
         code: the reference code's address, or "" where none is public.
-        needs: what the engine must provide: names of taps (``"image.tokens"``), ``"bias"``, ``"labels"``, ``"queue"`` …
+        needs: what the engine must provide: names of taps (``"image.tokens"``), ``"bias"``, ``"labels"``, ``"queue"`` …; with
+            ``"pool-instead"`` pictures without labels do where there are no labels.
         blockwise: the value is a plain sum over blocks of columns, so blocks may pass round a ring.
         claim: the claim as published.
         published: the published figure beside which the measured one is printed.

@@ -83,8 +83,10 @@ def make(entry: registry.Entry, given: Shots | Work, options: Mapping[str, Any])
     """
     needs, shots = entry.card.needs, shots_in(given)
     what = f"method {entry.id!r}"
-    if "labels" in needs and not len(shots.label_S):
-        raise UsageError(what, "it needs labelled pictures, and none has a label", "Give labelled pictures, or a method that needs none")
+    instead = "pool-instead" in needs and len(shots.pool_UD) > 0
+    if "labels" in needs and not len(shots.label_S) and not instead:
+        other = "pictures without labels: --unlabelled" if "pool-instead" in needs else "a method that needs none"
+        raise UsageError(what, "it needs labelled pictures, and none has a label", f"Give labelled pictures, or {other}")
     if "unlabelled" in needs and not len(shots.pool_UD):
         raise UsageError(what, "it needs pictures without labels", "Give them: --unlabelled FOLDER, or --unlabelled test")
     if "captions" in needs and not any(shots.captions):

@@ -105,7 +105,7 @@ def adapt(
         data: pictures with classes, as ``diptych.evaluate`` takes them; the labels of a training split are used where the method needs any.
         method: a method's id, or ``"auto"``: the fast ones compared by cross-validation, the words alone where none is better.
         options: of the method; those of its grid that are not given are chosen by cross-validation.
-        shots: labelled pictures of each class to use; all by default.
+        shots: labelled pictures of each class to use; all by default, 0 for none.
         test: what is measured on, instead of the data's own test split.
         unlabelled: pictures whose labels nobody looks at; ``"test"`` takes the test pictures (transductive: said in the method's page).
         lose_at_most: points of top-1 that may be lost on held-out concepts; beyond it the model goes back towards its parent.
@@ -130,7 +130,7 @@ def adapt(
         model = load(str(model))
     folder = None if cache is False else default_folder() if cache is None else Path(cache)
     features = Features(model, folder, progress=progress)
-    labels = method == "auto" or bool(registry.find(method, "adapt").card.needs & {"labels", "captions"})
+    labels = shots != 0 and (method == "auto" or bool(registry.find(method, "adapt").card.needs & {"labels", "captions"}))
     labelled, tested = splits(data, test, seed, labels)
     work = work_of(features, labelled, tested, shots, seed, _free(unlabelled, tested))
     made, compared, seconds = fitted(method, work, options or {})

@@ -13,8 +13,10 @@ from torch.nn import functional as F
 
 from diptych.adapt.parts.shots import Shots
 from diptych.adapt.training_free.gda_clip import gda_clip, means, spread
+from diptych.core import registry
 from diptych.core.errors import UsageError
 from diptych.core.rng import generator
+from diptych.engine.fewshot import choose, make
 
 REFERENCE = runpy.run_path(str(Path(__file__).resolve().parents[2] / "reference" / "gda_clip.py"))["logits"]
 
@@ -132,3 +134,17 @@ def test_a_rare_class_is_found_with_a_uniform_prior_and_lost_with_the_labels():
 def test_rounds_without_pictures_are_an_error():
     with pytest.raises(UsageError, match="no pictures without labels"):
         gda_clip(replace(world()[0], free_UD=None), rounds=1)
+
+
+def test_without_labels_the_pool_decides_by_itself():
+    """What the settings are where nothing was given: five rounds at weight 1 without labels, none at weight 0.1 with them."""
+    shots, image, _ = world(free=100)
+    bare = shots.take(torch.zeros(0, dtype=torch.int64))
+    assert torch.equal(gda_clip(bare)(image), gda_clip(bare, alpha=1.0, rounds=5)(image))
+    assert not torch.equal(gda_clip(bare)(image), gda_clip(bare, alpha=1.0, rounds=0)(image))
+    assert torch.equal(gda_clip(shots)(image), gda_clip(shots, alpha=0.1, rounds=0)(image))
+    entry = registry.find("gda-clip", "adapt")
+    assert torch.equal(make(entry, bare, {})(image), gda_clip(bare)(image))
+    assert choose("gda-clip", bare, {}).unasked.startswith("nothing could be held out")
+    with pytest.raises(UsageError, match="needs labelled pictures"):
+        make(entry, replace(bare, free_UD=None), {})

@@ -52,11 +52,12 @@ CARD = Card(
     paper="A Hard-to-Beat Baseline for Training-free CLIP-Based Adaptation, arXiv:2402.04087",
     where="section 3.2 and equations 4 to 6",
     code="https://github.com/mrflogs/ICLR24",
-    needs=frozenset({"labels"}),
+    needs=frozenset({"labels", "pool-instead"}),
     claim="matches or surpasses trained methods on 17 sets: few-shot, imbalanced, out of distribution",
     published="76.05 mean accuracy over 11 sets at 16 shots against 75.65 of Tip-Adapter-F (table 1, ResNet-50 features)",
 )
 GRID = {"alpha": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)}
+ROUNDS = 5  # of expectation maximisation where there is no label
 TEXTS = 16  # how often a class's text row is counted among its neighbours
 
 
@@ -64,32 +65,36 @@ class Options(BaseModel):
     """Settings of :func:`gda_clip`.
 
     Args:
-        alpha: weight of the Gaussian logits beside the zero-shot ones.
+        alpha: weight of the Gaussian logits beside the zero-shot ones; None is 0.1 where labels are given and 1 where none is.
         prior: of the classes: ``"uniform"``, or the shares of the ``"labels"``.
         covariance: every one of the ``"pictures"`` counts the same, or every one of the ``"classes"``.
         neighbours: labelled pictures that stand in for a class without any; 0 leaves it its text row alone.
-        rounds: of expectation maximisation over the pictures without labels; 0 does not look at them.
+        rounds: of expectation maximisation over the pictures without labels; 0 does not look at them, None is 0 where labels are given and
+            5 where none is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    alpha: float = Field(default=0.1, gt=0.0)
+    alpha: float | None = Field(default=None, gt=0.0)
     prior: Literal["uniform", "labels"] = "uniform"
     covariance: Literal["pictures", "classes"] = "pictures"
     neighbours: int = Field(default=64, ge=0)
-    rounds: int = Field(default=0, ge=0)
+    rounds: int | None = Field(default=None, ge=0)
 
 
 def gda_clip(
     shots: Shots,
     *,
-    alpha: float = 0.1,
+    alpha: float | None = None,
     prior: Literal["uniform", "labels"] = "uniform",
     covariance: Literal["pictures", "classes"] = "pictures",
     neighbours: int = 64,
-    rounds: int = 0,
+    rounds: int | None = None,
 ) -> Head:
     """The head; see the module. Computed in float64. Raises :class:`UsageError` where ``rounds`` have no pictures without labels."""
     pool_UD = shots.pool_UD.double()
+    labels = len(shots.label_S) > 0
+    alpha = (0.1 if labels else 1.0) if alpha is None else alpha
+    rounds = (0 if labels else ROUNDS) if rounds is None else rounds
     if rounds and not len(pool_UD):
         raise UsageError("gda-clip with rounds", "no pictures without labels were given", "Give some, or leave rounds at 0")
     count_K, zero_KD = shots.count_K().double(), shots.scale * shots.text_KD.double()
