@@ -97,7 +97,7 @@ def beside(ours: Outcome, theirs: Outcome) -> Outcome:
     unit_N, stream = ours.show["units"]
     found = _given("baseline_cka", lambda index: alike(left[ROWS], right[ROWS], index), unit_N, stream)
     layers = {"their_layers": tuple(right), "beside_AB": cka.of_grams(list(left.values()), list(right.values()))}
-    return replace(ours, metrics=(*ours.metrics, found), show=ours.show | layers)
+    return replace(ours, metrics=(*ours.metrics, found), show={**ours.show, **layers})
 
 
 def _given(name: str, statistic: Any, unit_N: Tensor, stream: torch.Generator) -> Metric:
