@@ -78,6 +78,34 @@ def test_the_answer_equals_the_loop_at_the_start_and_after_training(monkeypatch,
     assert not torch.equal(start.get_buffer("weight"), rule.get_buffer("weight"))
 
 
+@pytest.mark.parametrize("doubt", ["kurtosis", "none"])
+def test_the_first_step_goes_down_the_loop_s_loss(monkeypatch, doubt):
+    """AdamW's first step is of length ``lr`` wherever the gradient is large; the gradient is taken by differences."""
+    work, _, _, _, aux, _, _ = works(monkeypatch, counts=(3, 1, 2))
+    shots, settings = work.shots, {"alpha": 2.0, "doubt": doubt, "power": 0.4}
+    zero = (20.0 * shots.image_SD.double() @ shots.text_KD.double().T).tolist()
+    plain = aux.double().tolist()
+
+    def loss(weight):
+        joint = REFERENCE["logits"](zero, plain, weight, **settings)
+        bias = [REFERENCE["standard"]([REFERENCE["dot"](x, w) for w in weight]) for x in plain]
+        each = [F.cross_entropy(torch.tensor(one).double(), shots.label_S).item() for one in (joint, bias)]
+        return 0.35 * each[0] + 0.65 * each[1]
+
+    start = torch.tensor(REFERENCE["start"](plain, shots.label_S.tolist(), 3), dtype=torch.float64)
+    slope = torch.zeros_like(start)
+    for k in range(start.shape[0]):
+        for a in range(start.shape[1]):
+            away = torch.zeros_like(start)
+            away[k, a] = 1e-5
+            slope[k, a] = (loss((start + away).tolist()) - loss((start - away).tolist())) / 2e-5
+    wanted = start * (1 - 1e-2 * 0.01) - 1e-2 * slope / (slope.abs() + 1e-4)
+    found = amu.amu_tuning(work, epochs=1, lr=1e-2, merge=0.35, **settings).get_buffer("weight").double()
+    clear = slope.abs() > 5e-3
+    assert float(clear.double().mean()) > 0.5
+    assert torch.allclose(found[clear], wanted[clear], atol=3e-4)
+
+
 def test_a_sure_answer_is_doubted_less():
     zero = torch.tensor([[9.0, 0, 0, 0, 0, 0], [1.0, 0.9, 0.8, 0, 0, 0]])
     for kind in ("kurtosis", "entropy"):

@@ -11,6 +11,7 @@ import torch
 from rows_world import right, world
 from torch.nn import functional as F
 
+from diptych.adapt.federated import fed_mp as federated
 from diptych.adapt.federated.fed_mp import adapted, client, closeness, fed_mp, joined, multimodal, started
 from diptych.core.rng import generator
 
@@ -53,18 +54,53 @@ def test_one_client_with_all_classes_is_its_own_adapter_whatever_the_aggregation
     assert float((several.get_buffer("down") - made[0].get_buffer("down")).abs().max()) > 1e-4
 
 
+@pytest.mark.parametrize("how", ["closeness", "fedavg"])
+def test_clients_are_joined_by_closeness_or_by_pictures_and_the_next_round_starts_there(monkeypatch, how):
+    shots, _, _, _ = world((6, 1, 3, 0), free=40, scale=20.0)
+    began, words, weights, made = [], [], [], []
+    own, join = federated.client, federated.joined
+
+    def watched(given, adapter, classes_C, **options):
+        found = own(given, adapter, classes_C, **options)
+        began.append(adapter)
+        words.append((classes_C, found[1]))
+        return found
+
+    def joining(adapters, given):
+        weights.append(given)
+        made.append(join(adapters, given))
+        return made[-1]
+
+    monkeypatch.setattr(federated, "client", watched)
+    monkeypatch.setattr(federated, "joined", joining)
+    rule = fed_mp(shots, clients=3, rounds=2, lr=1e-3, aggregation=how, residual_weight=2.0, uncertainty=0.7)
+    assert (len(began), len(made)) == (6, 2)
+    assert all(one is made[0] for one in began[3:])
+    assert all(torch.equal(rule.get_buffer(name), value) for name, value in made[1].items())
+    for given, of in zip(weights, (words[:3], words[3:]), strict=True):
+        pictures = [float(sum(int(shots.label_S.eq(k).sum()) for k in classes.tolist())) for classes, _ in of]
+        close = [max(1e-6, REFERENCE["closeness"](shots.text_KD.tolist(), one.tolist())) for _, one in of]
+        assert given == pytest.approx(pictures if how == "fedavg" else close, abs=1e-5)
+        assert max(given) > 1.1 * min(given)
+    rows = adapted(shots.free_UD, made[1]).double().tolist()
+    twin = REFERENCE["prototypes"](rows, shots.text_KD.double().tolist(), 20.0, 0.7)
+    assert torch.allclose(rule.get_buffer("prototype").double(), torch.tensor(twin).double(), atol=1e-5)
+
+
 def test_a_client_learns_its_classes_and_keeps_its_residual_to_itself():
     shots, _, _, _ = world((6,) * 4, width=16, text=0.5)
     adapter, classes = started(16, generator(0, "start")), torch.tensor([2, 0])
     mine = torch.isin(shots.label_S, classes)
-    losses = []
+    losses, learned = [], []
     for epochs in (1, 40):
         given = replace(shots, draw=generator(0, "client"))
         own, words = client(given, adapter, classes, lr=1e-2, epochs=epochs, residual_weight=0.3, noise=1.0)
         label = (shots.label_S[mine, None] == classes).int().argmax(1)
         losses.append(float(F.cross_entropy(10 * adapted(shots.image_SD[mine], own) @ F.normalize(words, dim=1).T, label)))
         assert words.shape == (2, 16)
+        learned.append(words)
     assert losses[1] < 0.5 * losses[0]
+    assert float((learned[1] - learned[0]).abs().max()) > 0.01  # the residuals are trained too
     assert set(own) == {"down", "low", "up", "high"}
 
 

@@ -122,3 +122,24 @@ def test_a_boundary_through_the_gap_beats_one_of_the_labelled_pictures_alone():
 def test_without_any_pool_they_say_so(method):
     with pytest.raises(UsageError, match="no pictures without labels"):
         method(replace(world()[0], free_UD=None))
+
+
+def test_what_the_pool_counts_doubles_from_stage_to_stage_each_of_which_begins_where_the_last_ended(monkeypatch):
+    shots, _, _, _ = world((3, 2, 4, 2), free=30)
+    soft, began, ended = [], [], []
+    minimum = deep_lds.minimum
+
+    def watched(loss, start, **options):
+        soft.append(loss.args[-1])
+        began.append(start)
+        ended.append(minimum(loss, start, **options)[0])
+        return (ended[-1],)
+
+    monkeypatch.setattr(deep_lds, "minimum", watched)
+    deep_lds.deep_lds(shots, strength=2.0, cost=0.5, stages=4)
+    whole = 0.5 * 2.0 * len(shots.label_S) / 30
+    assert soft == pytest.approx([whole / 8, whole / 4, whole / 2, whole])
+    assert not began[0].any()
+    assert all(torch.equal(one, other) for one, other in zip(began[1:], ended[:-1], strict=True))
+    deep_lds.deep_lds(shots, cost=0.0, stages=4)
+    assert soft[4:] == [0.0]
