@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -93,6 +94,7 @@ def test_less_is_better_where_the_protocol_says_so(monkeypatch):
     assert words.standing(record("error", 0.9, 0.5)) == "worse"
     assert words.standing(record("error", 0.1, 0.5)) == "better"
     assert [words.direction(record("error.gain", v)) for v in (0.3, -0.3, 0.05)] == ["down", "up", "even"]
+    assert words.direction(replace(record("error.gain", 0.3), n=4)) == "even", "two classes that agree prove nothing"
     assert words.change(-0.3, record("error.gain")) == "−30.0"
     rank = record("rank", 12.5, 3.0)
     assert (words.shown(rank), words.standing(rank), words.times_chance(rank), words.change(-0.3, rank)) == ("12.5", "", "", "−0.3")

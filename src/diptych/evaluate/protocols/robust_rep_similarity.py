@@ -47,7 +47,7 @@ ABOUT = {
 }
 LIMIT, ATTACKED = 192, 64
 NOISE, RADIUS, STEPS = 0.08, 4 / 255, 3
-BATCH = 64
+BATCH = 16  # with gradients down to the pixels
 
 
 def applies(question: Question) -> bool:

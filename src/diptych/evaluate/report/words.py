@@ -12,6 +12,7 @@ from diptych.evaluate.outcome import About
 from diptych.evaluate.report import svg
 
 KINDS = ("gain", "retention")
+FEWEST = 5  # units that a difference has to rest on
 WORDS = {"5": "five", "10": "ten"}
 JOINED = "\N{WORD JOINER}–\N{WORD JOINER}"
 
@@ -124,7 +125,12 @@ def changes(record: Record) -> str:
 
 
 def direction(gain: Record) -> str:
-    """``"up"`` where the whole interval of a difference is for the better, ``"down"`` for the worse, ``"even"`` where it holds 0."""
+    """``"up"`` where the whole interval of a difference is for the better, ``"down"`` for the worse, ``"even"`` where it holds 0.
+
+    Fewer than :data:`FEWEST` units tell nothing: their resamples agree too easily.
+    """
+    if gain.n < FEWEST:
+        return "even"
     sign = {"higher": 1, "lower": -1, "neither": 0}[about(gain).better]
     low, high = sorted((sign * gain.interval[0], sign * gain.interval[1]))
     return "up" if low > 0 else "down" if high < 0 else "even"
