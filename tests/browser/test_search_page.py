@@ -197,7 +197,7 @@ def test_a_wrong_filter_is_told(there, opened):
     page = opened(f"{there.url}#q=red", failures=True)
     page.click("summary")
     page.fill("#where", "colour = 1")
-    sync_api.expect(page.locator("#notice")).to_contain_text("no such column")
+    sync_api.expect(page.locator("#notice")).to_have_text("where: no such column. Did you mean 'year'?")
     page.fill("#where", "")
     first(page, "a red square")
     assert not page.locator("#notice").is_visible()

@@ -88,7 +88,7 @@ def records_table(records: Sequence[dict[str, Any]], title: str = "") -> Table:
 
 def show_error(error: DiptychError, as_json: bool) -> None:
     """One line on standard error: what, why, how to mend it; the stable JSON form with ``--json``."""
-    text = json.dumps(error.as_dict(), ensure_ascii=False) if as_json else "error: " + " ".join(str(error).split()).replace("?.", "?")
+    text = json.dumps(error.as_dict(), ensure_ascii=False) if as_json else "error: " + " ".join(str(error).split())
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 

@@ -22,7 +22,7 @@ class DiptychError(Exception):
         self.what, self.why, self.mend = what, why, mend
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.why}. {self.mend}."
+        return f"{self.what}: {self.why}. {self.mend}{'' if self.mend.endswith('?') else '.'}"
 
     def as_dict(self) -> dict[str, dict[str, str]]:
         """The stable form that ``--json`` prints on standard error."""

@@ -135,7 +135,7 @@ class Colours:
         worded, pictured = rows[: len(query.words)], rows[len(query.words) :]
         np.testing.assert_array_equal(worded, [text_row(text) for text, _ in query.words] or np.empty((0, DIM)))
         if where is not None and not where.startswith("year"):
-            raise UsageError("where", "no such column", "Columns: year")
+            raise UsageError("where", "no such column", "Did you mean 'year'?")
         parts = [(1 if name in text else 0, name, weight) for text, weight in query.words for name in self.names]
         parts += [
             (float(colour_row(COLOURS[name]) @ row) ** 8, name, weight)

@@ -52,6 +52,16 @@ def test_exact_search_is_argsort(drawings):
     assert drawings.search(Query.of("a cat"), k=500, group_duplicates=False).searched == 120 == len(drawings)
 
 
+@pytest.mark.parametrize("language", ["en", "de", "es", "fr", "hi", "ja", "ko", "ru", "zh"])
+def test_mini_is_asked_in_its_nine_languages(drawings, language):
+    """Half of twelve names find their drawing first among 120 of 63 concepts; guessing would find one of 63."""
+    label_of = {sample.id: sample.label for sample in pictograms.samples("validation")[:120]}
+    asked = sorted(set(label_of.values()))[::5][:12]
+    texts = [pictograms.concepts()[label].names[language] for label in asked]
+    found = [drawings.search(Query.of(text), k=1, group_duplicates=False).results[0] for text in texts]
+    assert sum(label_of[Path(hit.path).stem] == label for hit, label in zip(found, asked, strict=True)) >= 6
+
+
 def test_best_is_a_stable_argsort_with_ties():
     draw_ = np.random.default_rng(0)
     for _ in range(50):

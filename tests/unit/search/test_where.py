@@ -107,7 +107,7 @@ def test_what_is_no_filter_is_one_clear_error(text):
 
 
 def test_an_unknown_column_names_the_nearest(rows):
-    with pytest.raises(UsageError, match="price"):
+    with pytest.raises(UsageError, match=r"no such column\. Did you mean 'price'\?$"):
         Filter("prise > 1").mask(rows)
     assert Filter("anything > 1").mask(rows.slice(0, 0)).tolist() == []
 

@@ -118,7 +118,7 @@ function failed(error, turn, again) {
   $("status").textContent = "";
   $("empty").hidden = true;
   const { what, why, mend } = error.told;
-  say([strong(what), `: ${why}. ${mend}.`]);
+  say([strong(what), `: ${why}. ${mend}${mend.endsWith("?") ? "" : "."}`]);
   return undefined;
 }
 

@@ -49,10 +49,11 @@ def shown(text: Any) -> str:
 def as_response(error: DiptychError, path: str = "") -> Response:
     """The answer that tells of an error. Addresses under ``/v1/`` also get ``message`` and ``type``, which OpenAI's clients read."""
     status = status_of(error)
-    body = {"error": {"what": shown(error.what), "why": shown(error.why), "mend": shown(error.mend)}}
+    told = DiptychError(shown(error.what), shown(error.why), shown(error.mend))
+    body = told.as_dict()
     if path.startswith("/v1/"):
         kind = "invalid_request_error" if status < 500 else "server_error"
-        body["error"] |= {"message": f"{shown(error.what)}: {shown(error.why)}. {shown(error.mend)}.", "type": kind}
+        body["error"] |= {"message": str(told), "type": kind}
     headers = {"Cache-Control": "no-store"}
     if isinstance(error, Busy):
         headers["Retry-After"] = str(error.retry_after)
@@ -81,7 +82,7 @@ async def on_failure(request: Request, error: Exception) -> Response:
     return as_response(failed, request.url.path)
 
 
-def told(errors: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
+def first_of(errors: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
     """Where and why of the first of pydantic's errors: ``("words.0.text", "String should have at least 1 character")``."""
     first = next(iter(errors))
     why = "there is no such key" if first["type"] == "extra_forbidden" else str(first["msg"]).removeprefix("Value error, ")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 from fastapi import Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from diptych.search.serving.errors import Refused, told
+from diptych.search.serving.errors import Refused, first_of
 
 MANY, TEXT, DATA = 256, 4096, "data:image/"
 ID = r"^[0-9a-f]{16}$"
@@ -150,7 +150,7 @@ async def read(request: Request, form: type[F]) -> F:
         return form.model_validate_json(body)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
-        where, why = told(found)
+        where, why = first_of(found)
         broken = any(item["type"] == "json_invalid" for item in found)
         raise Refused(400 if broken else 422, where, why, "See /openapi.json for what this address takes") from error
 
