@@ -6,12 +6,15 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diptych.cli.output import Output, output_folder, table
 from diptych.cli.verb import verb
+
+if TYPE_CHECKING:
+    from diptych.evaluate.compare import Comparison
 
 NAME = "compare"
 
@@ -34,17 +37,7 @@ def command(
 ) -> None:
     """Compare models: differences on the same examples that hold all at once, ranks, and what each costs."""
     from diptych.evaluate.compare import compare
-    from diptych.evaluate.report.compare_page import (
-        bounds,
-        direction,
-        likeness,
-        likeness_bounds,
-        rank_of,
-        signed,
-        standing_rows,
-        statement,
-        value,
-    )
+    from diptych.evaluate.report.compare_page import statement
 
     made = compare(
         models,
@@ -61,25 +54,30 @@ def command(
         progress=out.log.is_terminal,
         say=out.say,
     )
+    out.result(asdict(made), *tables(made), statement(made), *made.left_out, f"page: {folder / 'compare.html'}")
+
+
+def tables(made: Comparison) -> list[Any]:
+    """Every number, the standing, and, where it was measured, how alike the models are."""
+    from diptych.evaluate.report import compare_page as page
+
     rows = [
         (
             row.set,
             row.title,
             cell.model,
-            value(cell.value, row.share),
-            "reference" if cell.difference is None else signed(cell.difference, row.share),
-            "" if cell.together is None else bounds(cell.together, row.share),
-            {"up": "better", "down": "worse", "": ""}[direction(row, cell)],
-            rank_of(row, cell),
+            page.value(cell.value, row.share),
+            "reference" if cell.difference is None else page.signed(cell.difference, row.share),
+            "" if cell.together is None else page.bounds(cell.together, row.share),
+            {"up": "better", "down": "worse", "": ""}[page.direction(row, cell)],
+            page.rank_of(row, cell),
         )
         for row in made.rows
         for cell in row.cells
     ]
     numbers = table("", ("set", "number", "model", ">value", ">difference", ">interval, all at once", "", ">rank"), rows)
     columns = ("model", ">average", ">95 % interval", ">rank", ">95 % interval", ">ms a picture", ">parameters")
-    standings = table("standing", columns, standing_rows(made.standings))
-    kin = [(f"{one.left}, {one.right}", one.set, likeness(one), likeness_bounds(one), str(one.n)) for one in made.likeness]
+    standings = table("standing", columns, page.standing_rows(made.standings))
+    kin = [(f"{one.left}, {one.right}", one.set, page.likeness(one), page.likeness_bounds(one), str(one.n)) for one in made.likeness]
     alike = table("likeness of rows (CKA)", ("models", "set", ">likeness", ">95 % interval", ">n"), kin)
-    out.result(
-        asdict(made), numbers, standings, *([alike] if kin else ()), statement(made), *made.left_out, f"page: {folder / 'compare.html'}"
-    )
+    return [numbers, standings, *([alike] if kin else [])]

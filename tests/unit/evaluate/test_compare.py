@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,22 @@ def test_ranks_equal_scipys_with_ties() -> None:
     score_SM = torch.randint(0, 4, (50, 6), generator=generator(0, "ranks")).double()
     expected = torch.tensor(rankdata(-score_SM.numpy(), axis=1))
     assert torch.equal(standing.ranks(score_SM), expected)
+
+
+def test_ranks_and_intervals_equal_their_reference() -> None:
+    twin = runpy.run_path(str(Path(__file__).parents[2] / "reference" / "standing.py"))
+    draw = generator(0, "twin")
+    score_SM = torch.randint(0, 5, (40, 5), generator=draw).double()
+    assert standing.ranks(score_SM).tolist() == twin["ranks"](score_SM.tolist())
+    value_J = torch.tensor([0.3, -0.1, 0.0], dtype=torch.float64)
+    draw_SJ = value_J + torch.tensor([0.02, 0.1, 0.0]) * torch.randn(60, 3, generator=draw, dtype=torch.float64)
+    draw_SJ[7, 1] = torch.nan
+    floor_J = torch.tensor([0.001, 0.001, 0.05], dtype=torch.float64)
+    low_J, high_J, reach = standing.together(value_J, draw_SJ, floor_J)
+    low, high, far = twin["together"](value_J.tolist(), draw_SJ.tolist(), floor_J.tolist())
+    assert reach == pytest.approx(far, rel=1e-12)
+    assert low_J.tolist() == pytest.approx(low, rel=1e-12)
+    assert high_J.tolist() == pytest.approx(high, rel=1e-12)
 
 
 def test_rank_intervals_leave_out_resamples_without_a_number() -> None:
