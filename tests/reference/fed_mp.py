@@ -48,8 +48,9 @@ def prototypes(rows, text, scale, uncertainty, together=18):
                 said.append((chance.index(max(chance)), x))
         for k, x in said:
             taken[k].append(x)
-        made = []
-        for t, own in zip(text, taken, strict=True):
-            mean = [sum(column) / len(own) for column in zip(*own, strict=True)] if own else [0.0] * len(t)
-            made.append(unit([a + b for a, b in zip(t, mean, strict=True)]))
+        if all(taken):
+            made = []
+            for t, own in zip(text, taken, strict=True):
+                mean = [sum(column) / len(own) for column in zip(*own, strict=True)]
+                made.append(unit([a + b for a, b in zip(t, mean, strict=True)]))
     return made

@@ -104,6 +104,15 @@ def test_a_client_learns_its_classes_and_keeps_its_residual_to_itself():
     assert set(own) == {"down", "low", "up", "high"}
 
 
+def test_prototypes_wait_until_every_class_has_a_picture():
+    """Pictures near three of four names: the words stay as they are; one more near the fourth, and all four move."""
+    text = F.normalize(torch.eye(4, 8) + 0.1, dim=1)
+    free = F.normalize(text[torch.arange(18) % 3] + 0.05, dim=1)
+    assert torch.equal(multimodal(free, text, 50.0, 0.5), text)
+    moved = multimodal(torch.cat([free, text[3:]]), text, 50.0, 0.5)
+    assert bool(((moved - text).abs().amax(1) > 1e-3)[:3].all())
+
+
 def test_prototypes_of_the_pool_name_classes_that_no_client_has():
     found = []
     for seed in range(3):

@@ -17,14 +17,15 @@ Shapes: S labelled pictures, U pictures without labels, K classes asked (seen by
         closeness[client] = mean(sum(cos(text[k], text[c] + residual_weight * residual[c]) for c) for k of all K classes)
         adapter = sum(closeness * adapter of the client) / sum(closeness)                                # residuals stay at home
     for pictures without labels, 18 at a time:
-        prototype[k] = unit(text[k] + mean(adapted(x) of the pictures taken for k, so far))
+        prototype[k] = unit(text[k] + mean(adapted(x) of the pictures taken for k, so far))        # text[k] until every class has one
         a picture is taken for its class where the entropy of its answer is below uncertainty * log K
     logits = scale * adapted(image) · prototype
 
 Here the clients are simulated: the classes with labelled pictures are dealt out among them, and the pool stands for the stream of a new
 user's pictures. What differs from the published code: it contrasts pictures with words within a batch, where two pictures of one class push
 each other apart, and here the client's classes are told apart; it starts residuals at random, which hides the class names, and so does
-``noise`` (the length of that start beside a text row's 1); it uses visual prototypes only once every class has one, here each class does.
+``noise`` (the length of that start beside a text row's 1). As there, prototypes wait until every class has a picture: pictures lie apart
+from words, so that a class with one would draw pictures from those without.
 Its adapter reads rows before they are set to length 1, its Adam decays by 0.2, and a client keeps its best epoch on pictures held out.
 """
 
@@ -175,5 +176,6 @@ def multimodal(free_UD: Tensor, text_KD: Tensor, scale: float, uncertainty: floa
         said_B = chance_BK.argmax(1)[sure]
         sum_KD.index_add_(0, said_B, part_BD[sure])
         count_K.index_add_(0, said_B, torch.ones_like(entropy_B[sure]))
-        prototype_KD = F.normalize(text_KD + sum_KD / count_K.clamp(min=1)[:, None], dim=1)
+        seen_KD = F.normalize(text_KD + sum_KD / count_K.clamp(min=1)[:, None], dim=1)
+        prototype_KD = torch.where((count_K > 0).all(), seen_KD, text_KD)
     return prototype_KD
