@@ -11,23 +11,42 @@ from measures import retrieval, together, zero_shot
 from starts import AUGMENT, WARM
 from told import Shuffled, arm
 
-from diptych.engine.run import DataConfig, ObjectiveConfig
+from diptych.engine.run import DataConfig, ObjectiveConfig, Run
 
 DATA = DataConfig(path="study/train", batch=128, augment=AUGMENT, workers=0, caption="first")
 OPEN = {"sample_gamma": 0.0, "pair_gamma": 0.0}
 
-CLAIM = Claim(
-    id="alip",
-    baseline=arm(DATA, steps=120, objective=ObjectiveConfig(name="alip", options=OPEN)),
-    method=arm(DATA, steps=120, objective=ObjectiveConfig(name="alip")),
-    measure=together(retrieval, zero_shot),
-    primary="text to image recall@10",
-    start=WARM,
-    dataset=lambda name: Shuffled("study/train", 0.3),
-    names=("open gates", "gates"),
-    note="Each picture has one raw caption, wrong for 30 % of them, and one clean caption of its own as the synthetic one; concepts are "
-    "not told. The baseline is the same two-caption loss with both gates open.",
+NOTE = "Each picture has one raw caption, wrong for 30 % of them, and one clean caption of its own as the synthetic one; concepts are not told."
+GATED = arm(DATA, steps=120, objective=ObjectiveConfig(name="alip"))
+
+
+def claim(baseline: Run, name: str, note: str) -> Claim:
+    """ALIP against a baseline on the same captions."""
+    return Claim(
+        id="alip",
+        baseline=baseline,
+        method=GATED,
+        measure=together(retrieval, zero_shot),
+        primary="text to image recall@10",
+        start=WARM,
+        dataset=lambda name: Shuffled("study/train", 0.3),
+        names=(name, "gates"),
+        note=f"{NOTE} {note}",
+    )
+
+
+CLAIMS = (
+    claim(
+        arm(DATA, steps=120, objective=ObjectiveConfig(name="alip", options=OPEN)),
+        "open gates",
+        "The baseline is the same two-caption loss with both gates open. Tried: both gammas at 10 instead of the paper's 2, −2.1 points [−3.6, −0.7].",
+    ),
+    claim(
+        arm(DATA, steps=120, objective=ObjectiveConfig(name="clip")),
+        "CLIP on the raw captions",
+        "What the paper compares with: the baseline sees the raw captions alone, so that this asks for the second caption and the gates together.",
+    ),
 )
 
 if __name__ == "__main__":
-    main(CLAIM)
+    main(*CLAIMS)
