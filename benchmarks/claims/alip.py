@@ -16,7 +16,10 @@ from diptych.engine.run import DataConfig, ObjectiveConfig, Run
 DATA = DataConfig(path="study/train", batch=128, augment=AUGMENT, workers=0, caption="first")
 OPEN = {"sample_gamma": 0.0, "pair_gamma": 0.0}
 
-NOTE = "Each picture has one raw caption, wrong for 30 % of them, and one clean caption of its own as the synthetic one; concepts are not told."
+NOTE = (
+    "Each picture has one raw caption, wrong for 30 % of them, and one clean caption of its own as the synthetic one; "
+    "concepts are not told."
+)
 GATED = arm(DATA, steps=120, objective=ObjectiveConfig(name="alip"))
 
 
@@ -39,12 +42,13 @@ CLAIMS = (
     claim(
         arm(DATA, steps=120, objective=ObjectiveConfig(name="alip", options=OPEN)),
         "open gates",
-        "The baseline is the same two-caption loss with both gates open. Tried: both gammas at 10 instead of the paper's 2, −2.1 points [−3.6, −0.7].",
+        "The baseline is the same two-caption loss with both gates open. "
+        "Tried: both gammas at 10 instead of the paper's 2, −2.1 points [−3.6, −0.7].",
     ),
     claim(
         arm(DATA, steps=120, objective=ObjectiveConfig(name="clip")),
         "CLIP on the raw captions",
-        "What the paper compares with: the baseline sees the raw captions alone, so that this asks for the second caption and the gates together.",
+        "What the paper compares with: the baseline sees the raw captions alone; this asks for the second caption and the gates together.",
     ),
 )
 
