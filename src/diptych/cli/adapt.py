@@ -28,7 +28,9 @@ def command(
         str | None, typer.Argument(help="Labelled pictures: class folders, a table, or a set's name.", show_default=False)
     ] = None,
     method: Annotated[str, typer.Option("--method", help="A method of --list; auto compares the fast ones by cross-validation.")] = "auto",
-    shots: Annotated[int | None, typer.Option("--shots", min=0, help="Labelled pictures of each class; all of them by default, 0 for none.")] = None,
+    shots: Annotated[
+        int | None, typer.Option("--shots", min=0, help="Labelled pictures of each class; all of them by default, 0 for none.")
+    ] = None,
     test: Annotated[str | None, typer.Option("--test", help="Measure on this instead of the data's own test split.")] = None,
     unlabelled: Annotated[
         str | None, typer.Option("--unlabelled", help="Pictures without labels; 'test' takes the test pictures (transductive).")
