@@ -43,6 +43,7 @@ def command(
     show: Annotated[bool, typer.Option("--open", help="Open the best picture.")] = False,
 ) -> None:
     """Find pictures by words, by picture, or both; says so when there is no good match."""
+    from diptych.search.dictionary import in_english
     from diptych.search.index import Index
     from diptych.search.query import NOT, Query
 
@@ -65,8 +66,11 @@ def command(
     answer = index.search(query, top if clusters is None else max(top, POOL), where, diverse, group_duplicates=not separate)
     if show:
         open_best(index, answer)
-    data = {"query": described(query), "answer": answer.answer, "results": [as_row(hit) for hit in answer.results[:top]]}
-    lines = [] if answer.answer else [none_found(answer, where)]
+    read = {text: in_english(text) for text, _ in query.words if in_english(text) != text}
+    hits = [as_row(hit) for hit in answer.results[:top]]
+    data = {"query": described(query), "read_as": read, "answer": answer.answer, "results": hits}
+    lines = [f"{text!r} is read as {english!r}" for text, english in read.items()]
+    lines += [] if answer.answer else [none_found(answer, where)]
     lines += [result_table(answer)] if answer.results and clusters is None else []
     if clusters is not None:
         found = index.clusters(clusters, [hit.id for hit in answer.results]) if answer.results else []
