@@ -84,12 +84,12 @@ class Side:
     """A context that is trained step by step.
 
     Args:
-        context: the first one.
+        context: the first one, a leaf that wants its gradient.
         loss_of: indices and a context to a loss.
     """
 
     def __init__(self, context: Tensor, loss_of: Callable[[Tensor, Tensor], Tensor]) -> None:
-        self.context, self.loss_of = context.clone().requires_grad_(), loss_of
+        self.context, self.loss_of = context, loss_of
         self.optimizer = torch.optim.SGD([self.context], lr=LR, momentum=0.9, weight_decay=5e-4)
 
     def step(self, index_B: Tensor) -> float:
@@ -118,7 +118,7 @@ def sides(work: Work, count: int, words: str, folder: Path | None) -> tuple[Side
         return F.cross_entropy(shots.scale * image_BD @ text_KD.T, shots.label_S[index_B])
 
     if folder is None:
-        return Side(first, ours), Side(first, published)
+        return Side(begun(first), ours), Side(begun(first), published)
     theirs, context = published_coop.published(folder, model, shots.classes, first)
     pictures = [
         model.normalise(work.pictures(torch.tensor([row])))[0] for row in range(len(shots.label_S))
@@ -127,9 +127,12 @@ def sides(work: Work, count: int, words: str, folder: Path | None) -> tuple[Side
     def official(index_B: Tensor, _: Tensor) -> Tensor:
         return F.cross_entropy(theirs(torch.stack([pictures[row] for row in index_B.tolist()])), shots.label_S[index_B])
 
-    other = Side(first, official)
-    other.context, other.optimizer = context, torch.optim.SGD([context], lr=LR, momentum=0.9, weight_decay=5e-4)
-    return Side(first, ours), other
+    return Side(begun(first), ours), Side(context, official)
+
+
+def begun(first_MW: Tensor) -> Tensor:
+    """A copy to train."""
+    return first_MW.clone().requires_grad_()
 
 
 def main() -> None:

@@ -43,7 +43,6 @@ def command(
     show: Annotated[bool, typer.Option("--open", help="Open the best picture.")] = False,
 ) -> None:
     """Find pictures by words, by picture, or both; says so when there is no good match."""
-    from diptych.search.dictionary import in_english
     from diptych.search.index import Index
     from diptych.search.query import NOT, Query
 
@@ -66,7 +65,7 @@ def command(
     answer = index.search(query, top if clusters is None else max(top, POOL), where, diverse, group_duplicates=not separate)
     if show:
         open_best(index, answer)
-    read = {text: in_english(text) for text, _ in query.words if in_english(text) != text}
+    read = {text: english for (text, _), english in zip(query.words, query.texts(), strict=True) if english != text}
     hits = [as_row(hit) for hit in answer.results[:top]]
     data = {"query": described(query), "read_as": read, "answer": answer.answer, "results": hits}
     lines = [f"{text!r} is read as {english!r}" for text, english in read.items()]

@@ -22,7 +22,6 @@ from diptych.data.sources.base import BrokenSample
 from diptych.search import feedback
 from diptych.search.background import background, vocabulary
 from diptych.search.build import Report, build
-from diptych.search.dictionary import in_english
 from diptych.search.manifest import Manifest, check_model, device
 from diptych.search.query import Answer, Query
 from diptych.search.similar import Cluster, clusters, diversified, duplicates, grouped
@@ -163,7 +162,7 @@ class Index:
         """
         parts = [np.empty((0, self.manifest.dim), dtype=np.float32)]
         if query.words:
-            parts.append(self.model.encode_text([in_english(text) for text, _ in query.words]).numpy())
+            parts.append(self.model.encode_text(query.texts()).numpy())
         if query.images:
             parts.append(self.model.encode_image(torch.stack([self.pixels(image) for image, _ in query.images])).numpy())
         return np.concatenate(parts)

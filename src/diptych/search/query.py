@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from diptych.core.errors import UsageError
+from diptych.search.dictionary import in_english
 
 NOT = -0.5  # the weight of a word that is asked away; -1 would look for its opposite rather than for its absence
 
@@ -38,6 +39,10 @@ class Query:
         for _, weight in parts:
             if weight == 0 or not math.isfinite(weight):
                 raise UsageError(f"weight {weight}", "it says nothing about what is looked for", "Give a positive or negative number")
+
+    def texts(self) -> list[str]:
+        """Its words as a model is asked: in English where the corpus knows them (see :mod:`diptych.search.dictionary`)."""
+        return [in_english(text) for text, _ in self.words]
 
     @classmethod
     def of(cls, text: str) -> Query:

@@ -44,8 +44,9 @@ class Inserted:
     @property
     def first(self) -> int:
         """How many tokens all texts begin with: up to the last prompt where they have one set of prompts, else 0."""
-        alike = self.same and self.at is not None and all(layer.ndim == 2 for layer in self.layers)
-        return self.at + self.count if alike and self.at is not None else 0
+        if not self.same or self.at is None or any(layer.ndim != 2 for layer in self.layers):
+            return 0
+        return self.at + self.count
 
     @property
     def count(self) -> int:

@@ -106,10 +106,10 @@ class TextTransformer(TextTower):
         if prompts is not None:
             prompts.check(self.config.kind, len(self.blocks))
             rows_BLD = prompts.put(0, rows_BLD)
-            if self.causal and not taps and prompts.first and all(map(may_shorten, self.blocks)):
-                return self._beside(ids_BL, rows_BLD, prompts), {}
         x_BLD = rows_BLD + self.position[: ids_BL.shape[1]]
         at_B = self.pooled_at(ids_BL)
+        if prompts is not None and prompts.first and self.causal and not taps and all(map(may_shorten, self.blocks)):
+            return self._beside(x_BLD, at_B, prompts), {}
         last = self.blocks[-1]
         for index, block in enumerate(self.blocks):
             if prompts is not None and index:
@@ -121,11 +121,10 @@ class TextTransformer(TextTower):
         tokens_BLD = self.norm(last(x_BLD))
         return tokens_BLD[torch.arange(len(ids_BL), device=ids_BL.device), at_B], {"text.tokens": tokens_BLD} if taps else {}
 
-    def _beside(self, ids_BL: Tensor, rows_BLD: Tensor, prompts: Inserted) -> Tensor:
+    def _beside(self, x_BLD: Tensor, at_B: Tensor, prompts: Inserted) -> Tensor:
         """Pooled rows where all texts begin with the same tokens up to the last prompt: those pass through the blocks once."""
-        x_BLD, first = rows_BLD + self.position[: ids_BL.shape[1]], prompts.first
-        first_1PD, x_BSD = x_BLD[:1, :first], x_BLD[:, first:]
-        at_B = self.pooled_at(ids_BL) - first
+        first = prompts.first
+        first_1PD, x_BSD, at_B = x_BLD[:1, :first], x_BLD[:, first:], at_B - first
         for index, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             first_1PD = prompts.put(index, first_1PD) if index else first_1PD

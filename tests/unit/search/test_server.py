@@ -23,6 +23,7 @@ from serving_fakes import COLOURS, Colours, Marker, colour_row, data_url, png, r
 from diptych.cli.serve import read_token
 from diptych.core.errors import DiptychError
 from diptych.search import server
+from diptych.search.query import Answer
 from diptych.search.serving import guard
 from diptych.search.serving import run as server_run
 from diptych.search.serving.limits import Limits
@@ -403,6 +404,15 @@ def test_an_index_that_changed_is_taken_over_and_a_lost_one_stays(monkeypatch, c
         while index.refreshed or "it is gone" not in caplog.text:
             time.sleep(0.01)
         assert httpx.post(f"{there.url}/search", json={"words": [{"text": "red"}]}).status_code == 200
+
+
+def test_words_of_the_corpus_are_asked_in_english_over_http_too():
+    model, rows = Marker(), []
+    index = Colours(model)
+    index.search = lambda query, *rest: rows.append(rest[-1]) or Answer(False, (), 10)
+    with running(model, index) as there:
+        assert httpx.post(f"{there.url}/search", json={"words": [{"text": "cavallo"}]}).status_code == 200
+    np.testing.assert_array_equal(rows[0], [text_row("horse")])
 
 
 def test_without_an_index_there_is_no_search():

@@ -181,7 +181,7 @@ class Service:
         query = Query(words, tuple(raw), tuple((item.id, item.weight) for item in asked.like))
         rows = [np.empty((0, model.embed_dim), dtype=np.float32)]
         if words:
-            rows.append(await self.text_rows([text for text, _ in words]))
+            rows.append(await self.text_rows(query.texts()))
         if raw:
             rows.append(await self.image_rows([data for data, _ in raw], reduced=True))
         return index, query, np.concatenate(rows)
