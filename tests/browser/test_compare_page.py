@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,22 +46,15 @@ def page_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 360)])
-def test_a_comparison_renders_without_errors_or_requests(page_path: Path, scheme: str, width: int) -> None:
+def test_a_comparison_renders_without_errors_or_requests(
+    open_watched: Callable[..., None], page_path: Path, scheme: str, width: int
+) -> None:
     with sync_api.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
         context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})  # type: ignore[arg-type]
         context.set_default_timeout(180_000)
         page = context.new_page()
-        said, asked = [], []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("dialog", lambda dialog: said.append("a dialog opened"))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(page_path.as_uri())
-        page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
-        assert said == []
-        assert [url for url in asked if not url.startswith("data:")] == [page_path.as_uri()]
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        open_watched(page, page_path, width)
         assert page.locator("svg.chart:visible").count() == 2
         assert page.locator("section:has(#likeness) tbody tr:visible").count() == 36
         assert page.locator("td.up:visible, td.down:visible").count() >= 6

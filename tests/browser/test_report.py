@@ -138,18 +138,9 @@ DECODED = """() => Promise.all([...document.styleSheets].flatMap((sheet) => [...
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 360)])
-def test_renders_without_errors_or_requests(browser, page_path, scheme, width):
+def test_renders_without_errors_or_requests(browser, open_watched, page_path, scheme, width):
     page = opened(browser, scheme, width)
-    said, asked = [], []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: said.append("a dialog opened"))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(page_path.as_uri())
-    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [page_path.as_uri()]
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    open_watched(page, page_path, width)
     assert page.evaluate(DECODED) >= 20
     assert page.locator("[role=img].thumb").count() > 50
     sections = 4  # two protocols on two sets
