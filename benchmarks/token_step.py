@@ -5,7 +5,8 @@
 
 The image tower is what token methods thin, so the text side is frozen and its rows are kept, as in image-only tuning; ``--text`` trains
 it too. Every method leaves half of the tokens: ``random-mask`` and ``a-clip`` before the first block, the others on the way, so that they
-spare less. ``a-clip`` pays for its look with the average tower, here at half the resolution. Goal: at most 0.6 of the full step.
+spare less, or inside the first block ("early"). ``a-clip`` pays for its look with the average tower, here at half the resolution. Goal: at
+most 0.6 of the full step.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ METHODS: dict[str, dict[str, Any] | None] = {
     "tome": {"name": "tome", "options": {"ratio": 0.5}},
     "pitome": {"name": "pitome", "options": {"ratio": 0.5}},
     "evit": {"name": "evit", "options": {"ratio": 0.5}},
+    "tome, early": {"name": "tome", "options": {"ratio": 0.5, "spread": "early"}},
+    "pitome, early": {"name": "pitome", "options": {"ratio": 0.5, "spread": "early"}},
+    "evit, early": {"name": "evit", "options": {"ratio": 0.5, "blocks": [0]}},
 }
 CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter}
 

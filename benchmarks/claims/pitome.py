@@ -25,6 +25,17 @@ CLAIMS = [
     for label, arm, start in (("study-vit", vit_with, TRAINED), ("mini", mini_with, SHIPPED))
     for name, other in OTHERS.items()
 ]
+EARLY = Claim(
+    id="pitome",
+    baseline=vit_with(HALF),
+    method=vit_with(tokens("pitome", ratio=0.5, spread="early")),
+    measure=fidelity_and_retrieval,
+    primary="study-vit: text to image reciprocal rank",
+    start=TRAINED,
+    train=off_the_shelf,
+    names=("evenly over the blocks", "all in the first block"),
+    note="What it costs to merge all at once (spread=early), which takes 0.53 of a full training step's time in place of 0.76.",
+)
 
 if __name__ == "__main__":
-    main(*CLAIMS)
+    main(*CLAIMS, EARLY)

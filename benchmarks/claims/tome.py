@@ -32,6 +32,17 @@ MINI = Claim(
     names=NAMES,
     note="mini has 16 tokens after its convolutions and takes their mean: merging half of them, in whatever way, hardly changes a hit.",
 )
+EARLY = Claim(
+    id="tome",
+    baseline=vit_with(HALF),
+    method=vit_with(tokens("tome", ratio=0.5, spread="early")),
+    measure=fidelity_and_retrieval,
+    primary="study-vit: text to image reciprocal rank",
+    start=TRAINED,
+    train=off_the_shelf,
+    names=("evenly over the blocks", "all in the first block"),
+    note="What it costs to merge all at once (spread=early), which takes 0.55 of a full training step's time in place of 0.80.",
+)
 
 if __name__ == "__main__":
-    main(VIT, MINI)
+    main(VIT, MINI, EARLY)

@@ -62,7 +62,8 @@ class Options(BaseModel):
     Args:
         ratio: share of the patches that is gone after the last block, in [0, 1); 0.5 where neither it nor ``keep`` is given.
         keep: instead, the share of its patch tokens that every block keeps, the paper's ratio r, from 0.5 to 1.
-        spread: ``share`` takes the same share of what is left in each block, ``even`` as many; of ``ratio``.
+        spread: ``share`` takes the same share of what is left in each block, ``even`` as many, ``early`` all it can from the first
+            block on, which spares the most time; of ``ratio``.
         alpha: the energy of dissimilar tokens goes down to −alpha; the paper's 1.
         proportional: attention counts a token as often as it has patches.
     """

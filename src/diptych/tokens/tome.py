@@ -58,7 +58,8 @@ class Options(BaseModel):
     Args:
         ratio: share of the patches that is gone after the last block, in [0, 1); 0.5 where neither it nor ``r`` is given.
         r: instead, how many patch tokens every block merges away, the paper's r; at most half of those left.
-        spread: ``even`` merges as many in each block, ``share`` the same share of what is left; of ``ratio``.
+        spread: ``even`` merges as many in each block, ``share`` the same share of what is left, ``early`` all it can from the first
+            block on, which spares the most time; of ``ratio``.
         proportional: attention counts a token as often as it has patches.
         matching: ``keys`` is the paper's; ``random`` merges as many without looking.
     """

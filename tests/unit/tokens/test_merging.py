@@ -143,8 +143,11 @@ def test_how_many_are_left():
     assert counts(16, 0.75, 2, "even") == (8, 4)  # 10 could not become 4
     assert counts(16, 0.75, 2, "even", halves=False) == (10, 4)
     assert counts(7, 0.99, 3, "share", halves=False)[-1] == 1
+    assert counts(64, 0.5, 3, "early") == (32, 32, 32)
+    assert counts(49, 0.8, 4, "early") == (25, 13, 10, 10)  # 49 - 39 = 10; a block can merge 24 of 49
+    assert counts(64, 0.75, 3, "early", halves=False) == (16, 16, 16)
     assert counts(24, 0.0, 3, "even") == counts(24, 0.0, 3, "share") == (24, 24, 24)
-    for patches, ratio, steps, spread in itertools.product((16, 49, 196), (0.1, 0.4, 0.6, 0.75), (3, 4, 12), ("even", "share")):
+    for patches, ratio, steps, spread in itertools.product((16, 49, 196), (0.1, 0.4, 0.6, 0.75), (3, 4, 12), ("even", "share", "early")):
         left = counts(patches, ratio, steps, spread)  # type: ignore[arg-type]
         assert left[-1] == patches - round(ratio * patches)
         assert all(after <= before <= 2 * after for before, after in itertools.pairwise((patches, *left)))
@@ -171,7 +174,9 @@ def test_every_block_leaves_as_many_as_planned():
     model, shapes = DualEncoder(preset("tiny")).eval(), []
     for block in model.image.blocks:
         block.mlp.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape[1]))  # type: ignore
-    for made, left in [(tome(ratio=0.5), (13, 9)), (pitome(ratio=0.5), (12, 9)), (evit(ratio=0.5), (12, 9)), (evit(keep=0.7), (14, 12))]:
+    plans = [(tome(ratio=0.5), (13, 9)), (pitome(ratio=0.5), (12, 9)), (evit(ratio=0.5), (12, 9)), (evit(keep=0.7), (14, 12))]
+    plans += [(tome(ratio=0.5, spread="early"), (9, 9)), (pitome(ratio=0.5, spread="early"), (9, 9)), (evit(blocks=(0,)), (9, 9))]
+    for made, left in plans:
         shapes.clear()
         model.image_features(torch.rand(2, 3, 32, 32), tokens=made)
         assert tuple(shapes) == left

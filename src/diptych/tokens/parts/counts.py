@@ -6,7 +6,7 @@ from typing import Literal
 
 from diptych.core.errors import UsageError
 
-Spread = Literal["even", "share"]
+Spread = Literal["even", "share", "early"]
 
 
 def counts(patches: int, ratio: float, steps: int, spread: Spread, halves: bool = True) -> tuple[int, ...]:
@@ -14,7 +14,8 @@ def counts(patches: int, ratio: float, steps: int, spread: Spread, halves: bool 
 
     Args:
         ratio: share of the patches that is gone in the end, in [0, 1).
-        spread: ``"even"`` takes as many away each time; ``"share"`` takes the same share of what is left.
+        spread: ``"even"`` takes as many away each time; ``"share"`` takes the same share of what is left; ``"early"`` all
+            that can go goes at once, which spares the most.
         halves: one reduction can at most halve; where an even spread would ask for more at the end, more is done earlier.
 
     Raises:
@@ -23,8 +24,10 @@ def counts(patches: int, ratio: float, steps: int, spread: Spread, halves: bool 
     last = max(1, patches - round(ratio * patches))
     if spread == "even":
         left = [patches - round((patches - last) * (step + 1) / steps) for step in range(steps)]
-    else:
+    elif spread == "share":
         left = [round(patches * (last / patches) ** ((step + 1) / steps)) for step in range(steps)]
+    else:
+        left = [max(last, -(-patches // 2 ** (step + 1)) if halves else last) for step in range(steps)]
     left[-1] = last
     if halves:
         for step in range(steps - 2, -1, -1):
