@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from common import Claim, Values, main
 from measures import pooled_rows, samples_of, together, zero_shot
-from starts import FROZEN, frozen
+from starts import FROZEN, cropped, frozen
+from told import Unnamed
 
 from diptych.engine.run import ObjectiveConfig
 
@@ -41,6 +42,18 @@ CLAIM = Claim(
     start=FROZEN,
     note="The frozen text tower is the external teacher, as RoBERTa is in the paper. 200 prototypes, 2,000 samples an episode.",
 )
+PAIRS = Claim(
+    id="protoclip",
+    baseline=cropped(frozen(objective=ObjectiveConfig(name="clip")), 0.9),
+    method=cropped(frozen(objective=ObjectiveConfig(name="protoclip", options={"external": 1.0})), 0.9),
+    measure=together(zero_shot, linear_probe),
+    primary="zero-shot top-1",
+    start=FROZEN,
+    dataset=lambda name: Unnamed("study/train"),
+    names=("CLIP, pairs alone", "ProtoCLIP, pairs alone"),
+    note="As in the paper: no concept is known, so that pictures of one concept are negatives of one another, and pictures are only "
+    "cropped, to at least 0.9 of them.",
+)
 
 if __name__ == "__main__":
-    main(CLAIM)
+    main(CLAIM, PAIRS)

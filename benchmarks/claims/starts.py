@@ -16,7 +16,7 @@ from diptych.data.augment import Augment
 from diptych.engine.run import BudgetConfig, DataConfig, InitConfig, OptimConfig, Run, SaveConfig
 
 AUGMENT = Augment(scale=(0.8, 1.25), shift=0.12, flip=0.3, brightness=0.3, contrast=0.3, saturation=0.5, hue=0.1, grayscale=0.15)
-RATES = {"study-conv": 2e-3, "study-vit": 2e-3}
+RATES = {"study-conv": 2e-3, "study-conv-group": 2e-3, "study-vit": 2e-3}
 FROZEN = "image tower from nothing against mini's frozen text side"
 SEEING = "image tower trained for 1,000 steps of batch 256 on all patches against mini's frozen text side, which stays frozen"
 WARM = "both towers from one warm start (the image tower trained for 300 steps against mini's text side, frozen until then)"
@@ -71,6 +71,12 @@ def warm_start(preset: str) -> Path:
     folder = cache_folder() / "starts" / key_of(run)
     train_run(run, folder, False)
     return folder / "model"
+
+
+def cropped(run: Run, area: float) -> Run:
+    """A run whose pictures are only cropped, to at least ``area`` of theirs, as the first papers on CLIP's descendants do."""
+    augment = Augment(crop_area=(area, 1.0), crop_ratio=(3 / 4, 4 / 3))
+    return run.model_copy(update={"data": run.data.model_copy(update={"augment": augment})})
 
 
 def start_of(run: Run) -> Run:

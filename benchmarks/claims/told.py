@@ -34,6 +34,21 @@ def arm(data: DataConfig, **settings: Any) -> Run:
     return warm(**settings).model_copy(update={"data": data})
 
 
+class Unnamed(Dataset):
+    """A set without its concept ids: pairs as the web has them, where only equal captions are known to belong together."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "pairs alone")
+        self.base = open_data(name)
+        self.ids = self.base.ids
+
+    def sample(self, index: int) -> Sample:
+        return replace(self.base.sample(index), concept=None, label=None)
+
+    def fingerprint(self) -> str:
+        return digest([self.base.fingerprint(), "unnamed"])
+
+
 class Shuffled(Dataset):
     """A set of which a share of the captions belongs to other samples; each sample keeps a clean caption as ``meta["synthetic"]``.
 

@@ -16,6 +16,7 @@ from diptych.towers.layers import Activation
 from diptych.towers.mamba_clip import MambaConfig
 from diptych.towers.ms_clip import SharedConfig
 from diptych.towers.projection import ProjectionConfig
+from diptych.towers.residual import Norm
 from diptych.towers.specialised import SpecialisedConfig
 from diptych.towers.text import TransformerConfig
 from diptych.towers.vision import ViTConfig
@@ -115,12 +116,9 @@ def _study(image: ViTConfig | ConvConfig) -> DualConfig:
     return DualConfig(name="study", image=image, text=BertConfig(), embed_dim=384, preprocess=Preprocess((32, 32), HALF, HALF, "squash"))
 
 
-def _study_conv() -> DualConfig:
-    return _study(
-        ConvConfig(
-            image_size=(32, 32), stem=24, stem_stride=2, widths=(24, 48, 96, 192), depths=(1, 1, 1, 1), strides=(1, 2, 2, 2), norm="batch"
-        )
-    )
+def _study_conv(norm: Norm) -> DualConfig:
+    widths, depths, strides = (24, 48, 96, 192), (1, 1, 1, 1), (1, 2, 2, 2)
+    return _study(ConvConfig(image_size=(32, 32), stem=24, stem_stride=2, widths=widths, depths=depths, strides=strides, norm=norm))
 
 
 def _study_image(name: str, image: Any) -> DualConfig:
@@ -182,7 +180,8 @@ PRESETS: dict[str, Callable[[], DualConfig]] = {
     "tiny": _tiny,
     "demo": _demo,
     "study-vit": lambda: _study(_vit(32, 4, 64, 4, 2)),
-    "study-conv": _study_conv,
+    "study-conv": lambda: _study_conv("batch"),
+    "study-conv-group": lambda: _study_conv("group").model_copy(update={"name": "study-conv-group"}),
     "mini": lambda: mini(64),
     "mini-32": lambda: mini(32),
     "vit-s-8-64": lambda: clip("vit-s-8-64", _vit(64, 8, 192, 12, 3), _text(192, 12, 3), 192),
