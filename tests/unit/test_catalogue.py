@@ -9,6 +9,7 @@ import pytest
 
 from diptych.cli.app import run
 from diptych.core import catalogue as module
+from diptych.core.claims import effect
 from diptych.core.errors import UsageError
 from diptych.core.registry import PACKAGE, entries
 
@@ -40,15 +41,45 @@ def test_a_card_read_from_its_syntax_tree_is_the_card():
         assert {"id", "name", "family", "paper"} <= set(text)
 
 
+def record(**values):
+    """A record of docs/claims.jsonl with what is not told."""
+    told = {"id": "alip", "metric": "zero-shot top-1", "effect": 0.031, "interval": [0.012, 0.05], "seeds": 5, "command": "python -m x"}
+    told |= {"names": ["open gates", "gates"], "start": "warm", "budget": "9 steps", "note": "", "baseline": 0.2, "method": 0.231}
+    told |= {"verdict": "holds", "published": "70.5", "cost_ratio": 1.25, "better": "higher", "primary": True}
+    return {**told, **values}
+
+
+def write(file, *rows):
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def test_measured_claims_are_joined(tmp_path, monkeypatch):
-    line = {"id": "alip", "effect": 0.031, "interval": [0.012, 0.05], "seeds": 5, "command": "python -m x", "more": 1}
     file = tmp_path / "claims.jsonl"
-    other = {**line, "effect": 0.0, "primary": False}
-    file.write_text("".join(json.dumps(row) + "\n" for row in ({**line, "primary": True}, other)))
+    second = record(metric="zero-shot top-5", effect=0.0, primary=False)
+    other = record(names=["CLIP", "gates"], effect=-0.5, verdict="fails", primary=False)
+    write(file, record(), second, other, {**other, "metric": "recall@1", "effect": 0.7})
     monkeypatch.setattr(module, "claims_file", lambda: file)
     rows = {row["id"]: row for row in module.catalogue()}
-    assert rows["alip"]["measured"] == {"effect": 0.031, "interval": [0.012, 0.05], "seeds": 5, "command": "python -m x"}
+    found = rows["alip"]["measured"]
+    assert {key: value for key, value in found.items() if key != "comparisons"} == {
+        "effect": 0.031,
+        "interval": [0.012, 0.05],
+        "seeds": 5,
+        "command": "python -m x",
+        "metric": "zero-shot top-1",
+        "verdict": "holds",
+        "published": "70.5",
+    }
+    assert [(part["names"], part["metric"], part["effect"]) for part in found["comparisons"]] == [
+        (["open gates", "gates"], "zero-shot top-1", 0.031),
+        (["CLIP", "gates"], "zero-shot top-1", -0.5),
+    ]
     assert sum(row["measured"] is not None for row in rows.values()) == 1
+
+
+def test_shares_are_written_in_points_and_the_rest_as_they_are():
+    assert effect(record()) == "3.1 [1.2, 5.0]"
+    assert effect(record(metric="modality gap")) == "0.031 [0.012, 0.05]"
 
 
 def test_filters():
@@ -65,13 +96,22 @@ def test_filters():
 def test_one_method_in_full(capsys, tmp_path, monkeypatch):
     from diptych.cli.app import run
 
-    line = {"id": "cloob", "effect": 0.031, "interval": [0.012, 0.05], "seeds": 5, "command": "python -m x", "primary": True}
-    (tmp_path / "claims.jsonl").write_text(json.dumps(line) + "\n")
+    write(
+        tmp_path / "claims.jsonl", record(id="cloob"), record(id="cloob", names=["a", "b"], effect=-0.001, verdict="open", cost_ratio=None)
+    )
     monkeypatch.setattr(module, "claims_file", lambda: tmp_path / "claims.jsonl")
     assert [row["id"] for row in module.catalogue(identity="cloob")] == ["cloob"]
     with pytest.raises(UsageError, match="Did you mean 'cloob'"):
         module.catalogue(identity="clooob")
     assert run(["catalogue", "cloob"]) == 0
     told = capsys.readouterr().out
-    for fact in ("CLOOB", "working", "0.031 [0.012, 0.05], 5 seeds", "python -m x", "beats CLIP zero-shot"):
+    for fact in ("CLOOB", "working", "zero-shot top-1 3.1 [1.2, 5.0], 5 seeds: holds", "python -m x", "beats CLIP zero-shot", "70.5"):
         assert fact in told, fact
+    table = [line.split() for line in told.splitlines() if " against " in line]
+    assert [line[:4] for line in table] == [["gates", "against", "open", "gates"], ["b", "against", "a", "zero-shot"]]
+    assert [line[-1] for line in table] == ["1.25x", "open"]
+    assert run(["catalogue", "--family", "pretrain"]) == 0
+    listed = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("cloob"))
+    assert "zero-shot top-1" in listed
+    assert "3.1 [1.2, 5.0]" in listed
+    assert "holds" in listed

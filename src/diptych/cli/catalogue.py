@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,6 +10,7 @@ from diptych.cli.output import Output, table
 from diptych.cli.verb import verb
 
 NAME = "catalogue"
+UNITS = "effects with 95 % intervals over seeds, shares in percent points"
 
 
 @verb
@@ -21,29 +22,48 @@ def command(
 ) -> None:
     """List every method: paper, status, claim as published, effect as measured here."""
     from diptych.core.catalogue import catalogue
+    from diptych.core.claims import effect
 
     rows = catalogue(family, status, method)
     if method is not None:
-        out.result(rows, *told(rows[0]))
+        out.result(rows, *in_full(rows[0]))
         return
-    shown = [(row["id"], row["family"], row["status"], effect(row["measured"]), row["paper"]) for row in rows]
+    shown = []
+    for row in rows:
+        found = row["measured"]
+        told = ("", "", "") if found is None else (found["metric"], effect(found), found["verdict"])
+        shown.append((row["id"], row["family"], row["status"], *told, row["paper"]))
     working = sum(row["status"] == "working" for row in rows)
-    out.result(rows, table("", ("id", "family", "status", "measured", "paper"), shown), f"{working} of {len(rows)} work here")
+    columns = ("id", "family", "status", "measured", ">effect", "verdict", "paper")
+    out.result(rows, table("", columns, shown), f"{working} of {len(rows)} work here; {UNITS}")
 
 
-def told(row: dict) -> list[str]:
-    """One method in full, a line a fact."""
-    measured = row["measured"]
+def in_full(row: dict[str, Any]) -> list[Any]:
+    """One method: a line a fact, and a table of what was compared."""
+    from diptych.core.claims import effect, number
+
+    found = row["measured"]
     facts = {"paper": row["paper"], "status": row["status"], "claim": row["claim"] or "none in the catalogue"}
-    facts["measured"] = "not yet" if measured is None else f"{effect(measured)}, {measured['seeds']} seeds"
-    if measured is not None:
-        facts["command"] = measured["command"]
-    return [f"{row['name']} ({row['id']}, {row['family']})", *(f"{name + ':':<10}{value}" for name, value in facts.items())]
-
-
-def effect(measured: dict | None) -> str:
-    """``"0.031 [0.012, 0.050]"``, or nothing where nothing is measured."""
-    if measured is None:
-        return ""
-    low, high = measured["interval"]
-    return f"{measured['effect']:.3g} [{low:.3g}, {high:.3g}]"
+    if found is None:
+        facts["measured"] = "not yet"
+    else:
+        facts["published"] = found["published"] or "no figure"
+        facts["measured"] = f"{found['metric']} {effect(found)}, {found['seeds']} seeds: {found['verdict']}"
+        facts["command"] = found["command"]
+    lines = [f"{row['name']} ({row['id']}, {row['family']})", *(f"{name + ':':<11}{value}" for name, value in facts.items())]
+    if found is None:
+        return lines
+    compared = [
+        (
+            " against ".join(reversed(each["names"])),
+            each["metric"],
+            number(each["baseline"], each["metric"]),
+            number(each["method"], each["metric"]),
+            effect(each),
+            each["verdict"],
+            "" if each["cost_ratio"] is None else f"{each['cost_ratio']:.2f}x",
+        )
+        for each in found["comparisons"]
+    ]
+    columns = ("compared", "metric", ">baseline", ">method", ">effect", "verdict", ">cost")
+    return [*lines, table("", columns, compared), f"{UNITS}; every number, seed and note: docs/claims.md"]

@@ -13,10 +13,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from diptych.core.claims import comparisons, records
 from diptych.core.errors import UsageError, nearest
 from diptych.core.registry import PACKAGE, Entry, entries
 
-MEASURED_KEYS = ("effect", "interval", "seeds", "command")
+MEASURED_KEYS = ("effect", "interval", "seeds", "command", "metric", "verdict", "published")
+COMPARED_KEYS = ("names", "metric", "baseline", "method", "effect", "interval", "verdict", "cost_ratio", "start", "budget", "note")
 
 
 def listed() -> list[dict[str, str]]:
@@ -65,12 +67,15 @@ def adaptations() -> dict[str, dict[str, Any]]:
 
 
 def measured(path: Path | None) -> dict[str, dict[str, Any]]:
-    """By method id: ``{"effect", "interval", "seeds", "command"}`` of its primary metric. Empty without a file."""
-    found: dict[str, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path else ():
-        row = json.loads(line)
-        if row.get("primary", True):
-            found[row["id"]] = {key: row[key] for key in MEASURED_KEYS}
+    """By method id what was measured: the metric that its claim is about and, as ``comparisons``, the first metric of each comparison.
+
+    Keys as in :mod:`diptych.core.claims`: ``effect, interval, seeds, command, metric, verdict, published``; of a comparison ``names,
+    metric, baseline, method, effect, interval, verdict, cost_ratio, start, budget, note``. Empty without a file.
+    """
+    found = {}
+    for identity, rows in records(path).items():
+        compared = [{key: part[0][key] for key in COMPARED_KEYS} for part in comparisons(rows)]
+        found[identity] = {**{key: rows[0][key] for key in MEASURED_KEYS}, "comparisons": compared}
     return found
 
 
