@@ -30,9 +30,9 @@ from diptych.towers.encode import evaluating, pixels
 from diptych.towers.formats.load import load
 
 SHIPPED = "mini as it ships, nothing trained"
+DRAWS = tuple(range(8))  # seeds of a model that ships: what is drawn at random is drawn so often
 TRAINED = "the study's ViT trained without any token method, then nothing trained"
 SETS = {"mini": "pictograms/retrieval", "study-vit": "study/retrieval"}
-EVERY = {"mini": 3, "study-vit": 1}  # each third drawing of the larger set
 
 
 def tokens(name: str, **options: Any) -> TokensConfig:
@@ -81,7 +81,7 @@ def off_the_shelf(run: Run, folder: Path, progress: bool) -> Shelf:
 @functools.cache
 def pictures(label: str, size: tuple[int, int]) -> tuple[list[Tensor], list[Sample]]:
     """The evaluation set of a model as batches of pixels, and its samples."""
-    samples = list(samples_of(SETS[label])[0][:: EVERY[label]])
+    samples = list(samples_of(SETS[label])[0])
     model = load("mini") if label == "mini" else None
     preprocess = model.config.preprocess if model is not None else _study()
     assert preprocess.size == size
