@@ -44,8 +44,8 @@ SMALL = Claim(
     primary="zero-shot top-1",
     start=WARM,
     names=("CLIP, batches of 32", "CLOOB, batches of 32"),
-    note="Where InfoNCE is saturated: among 32 the positive soon wins (CLIP ends with 0.9 of its training pairs right), and its gradient fades; "
-    "InfoLOOB's does not.",
+    note="Where InfoNCE is saturated: among 32 the positive soon wins (CLIP ends with nine of ten training pairs right), and its gradient "
+    "fades; InfoLOOB's does not.",
 )
 
 if __name__ == "__main__":

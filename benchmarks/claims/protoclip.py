@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from common import Claim, Values, main
 from measures import pooled_rows, samples_of, together, zero_shot
-from starts import FROZEN, cropped, frozen
+from starts import FROZEN, WARM, cropped, frozen, warm
 from told import Unnamed
 
 from diptych.engine.run import ObjectiveConfig
@@ -54,6 +54,16 @@ PAIRS = Claim(
     note="As in the paper: no concept is known, so that pictures of one concept are negatives of one another, and pictures are only "
     "cropped, to at least 0.9 of them.",
 )
+SMALL = Claim(
+    id="protoclip",
+    baseline=warm(batch=32, steps=1200, objective=ObjectiveConfig(name="clip")),
+    method=warm(batch=32, steps=1200, objective=ObjectiveConfig(name="protoclip")),
+    measure=together(zero_shot, linear_probe),
+    primary="zero-shot top-1",
+    start=WARM,
+    names=("CLIP, batches of 32", "ProtoCLIP, batches of 32"),
+    note="Where a batch has few negatives, and prototypes stand for samples beyond it. Both towers are trained, so there is no external teacher.",
+)
 
 if __name__ == "__main__":
-    main(CLAIM, PAIRS)
+    main(CLAIM, PAIRS, SMALL)
