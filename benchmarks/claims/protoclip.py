@@ -62,7 +62,8 @@ SMALL = Claim(
     primary="zero-shot top-1",
     start=WARM,
     names=("CLIP, batches of 32", "ProtoCLIP, batches of 32"),
-    note="Where a batch has few negatives, and prototypes stand for samples beyond it. Both towers are trained, so there is no external teacher.",
+    note="Where a batch has few negatives, and prototypes stand for samples beyond it. Both towers are trained, so that nothing is an "
+    "external teacher.",
 )
 
 if __name__ == "__main__":
