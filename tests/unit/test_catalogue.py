@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 
 import pytest
 
 from diptych.cli.app import run
+from diptych.cli.catalogue import listing
 from diptych.core import catalogue as module
 from diptych.core.claims import effect
 from diptych.core.errors import UsageError
@@ -112,6 +114,18 @@ def test_one_method_in_full(capsys, tmp_path, monkeypatch):
     assert [line[-1] for line in table] == ["1.25x", "open"]
     assert run(["catalogue", "--family", "pretrain"]) == 0
     listed = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("cloob"))
-    assert "zero-shot top-1" in listed
-    assert "3.1 [1.2, 5.0]" in listed
-    assert "holds" in listed
+    assert "working  holds 3.1 [1.2, 5.0]" in listed
+
+
+def test_the_listing_keeps_one_line_a_method_in_any_window():
+    from rich.console import Console
+
+    rows = module.catalogue()
+    for width, papers in ((80, False), (110, True), (400, True)):
+        console = Console(width=width, file=io.StringIO())
+        console.print(listing(rows, width))
+        lines = console.file.getvalue().splitlines()
+        assert len(lines) == 1 + len(rows)
+        assert ("paper" in lines[0].split()) == papers
+        assert [line.split()[0] for line in lines[1:]] == [row["id"] for row in rows]
+    assert all(row["paper"] in line for row, line in zip(rows, lines[1:], strict=True))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from diptych.cli.output import Output, table
 from diptych.cli.verb import verb
 
 NAME = "catalogue"
-UNITS = "effects with 95 % intervals over seeds, shares in percent points"
+SHORTEST = 16  # characters of a paper's title that are worth a column
+UNITS = "effects with 95 % intervals over seeds, shares and reciprocal ranks in percent points"
 
 
 @verb
@@ -22,20 +24,30 @@ def command(
 ) -> None:
     """List every method: paper, status, claim as published, effect as measured here."""
     from diptych.core.catalogue import catalogue
-    from diptych.core.claims import effect
 
     rows = catalogue(family, status, method)
     if method is not None:
         out.result(rows, *in_full(rows[0]))
         return
+    working = sum(row["status"] == "working" for row in rows)
+    out.result(rows, listing(rows, out.width), f"{working} of {len(rows)} work here; {UNITS}")
+
+
+def listing(rows: list[dict[str, Any]], width: int) -> Table:
+    """One line a method; titles of papers are cut where the window ends, and left out where little of them would be left."""
+    from diptych.core.claims import effect
+
     shown = []
     for row in rows:
         found = row["measured"]
-        told = ("", "", "") if found is None else (found["metric"], effect(found), found["verdict"])
-        shown.append((row["id"], row["family"], row["status"], *told, row["paper"]))
-    working = sum(row["status"] == "working" for row in rows)
-    columns = ("id", "family", "status", "measured", ">effect", "verdict", "paper")
-    out.result(rows, table("", columns, shown), f"{working} of {len(rows)} work here; {UNITS}")
+        told = "" if found is None else f"{found['verdict']:<5} {effect(found)}"
+        shown.append((row["id"], row["family"], row["status"], told))
+    columns = ("id", "family", "status", "measured")
+    used = sum(2 + max(len(name), *(len(row[i]) for row in shown)) for i, name in enumerate(columns))
+    if (room := width - used) >= SHORTEST:
+        papers = [row["paper"] if len(row["paper"]) <= room else row["paper"][: room - 1] + "…" for row in rows]
+        return table("", (*columns, "paper"), [(*row, paper) for row, paper in zip(shown, papers, strict=True)])
+    return table("", columns, shown)
 
 
 def in_full(row: dict[str, Any]) -> list[Any]:

@@ -44,6 +44,11 @@ class Output:
         """Whether the result goes to a terminal, which can show pictures."""
         return self._stdout.isatty()
 
+    @property
+    def width(self) -> int:
+        """Columns of the terminal; those of tables that go elsewhere."""
+        return Console(file=self._stdout).width if self.terminal else PIPED_WIDTH
+
     def say(self, text: str) -> None:
         """A line for the reader, on standard error; markup is not interpreted."""
         self.log.print(escape(text), soft_wrap=True)
@@ -53,7 +58,7 @@ class Output:
         if self.as_json:
             self._stdout.write(json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n")
         else:
-            console = Console(file=self._stdout, highlight=False, width=None if self.terminal else PIPED_WIDTH)
+            console = Console(file=self._stdout, highlight=False, width=self.width)
             for item in shown:
                 console.print(escape(item) if isinstance(item, str) else item, soft_wrap=isinstance(item, str))
         self._stdout.flush()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
-SHARES = ("top-", "recall", "accuracy", "NN", "mIoU", "probe")  # words in the names of metrics that are shares of items
+POINTS = ("zero-shot", "top-", "recall", "accuracy", "NN", "mIoU", "probe", "reciprocal rank")  # words in names of what is told in points
 TOGETHER = ("names", "start", "budget", "note")
 
 
@@ -35,8 +35,8 @@ def comparisons(rows: Sequence[Record]) -> list[list[Record]]:
 
 
 def number(value: float, metric: str) -> str:
-    """Shares in percent points, the rest with three figures."""
-    return f"{100 * value:.1f}" if any(word in metric for word in SHARES) else f"{value:.3g}"
+    """Shares of items and reciprocal ranks in percent points, the rest with three figures."""
+    return f"{100 * value:.1f}" if any(word in metric for word in POINTS) else f"{value:.3g}"
 
 
 def effect(row: Mapping[str, Any]) -> str:
