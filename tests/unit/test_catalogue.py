@@ -129,3 +129,10 @@ def test_the_listing_keeps_one_line_a_method_in_any_window():
         assert ("paper" in lines[0].split()) == papers
         assert [line.split()[0] for line in lines[1:]] == [row["id"] for row in rows]
     assert all(row["paper"] in line for row, line in zip(rows, lines[1:], strict=True))
+
+
+def test_a_listing_of_nothing_is_no_error(capsys):
+    empty = [f for f in {row["family"] for row in module.catalogue()} if not module.catalogue(family=f, status="working")]
+    assert empty
+    assert run(["catalogue", "--family", empty[0], "--status", "working"]) == 0
+    assert "0 of 0 work here" in capsys.readouterr().out

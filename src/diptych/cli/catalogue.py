@@ -43,7 +43,7 @@ def listing(rows: list[dict[str, Any]], width: int) -> Table:
         told = "" if found is None else f"{found['verdict']:<5} {effect(found)}"
         shown.append((row["id"], row["family"], row["status"], told))
     columns = ("id", "family", "status", "measured")
-    used = sum(2 + max(len(name), *(len(row[i]) for row in shown)) for i, name in enumerate(columns))
+    used = sum(2 + max([len(name), *(len(row[i]) for row in shown)]) for i, name in enumerate(columns))
     if (room := width - used) >= SHORTEST:
         papers = [row["paper"] if len(row["paper"]) <= room else row["paper"][: room - 1] + "…" for row in rows]
         return table("", (*columns, "paper"), [(*row, paper) for row, paper in zip(shown, papers, strict=True)])
