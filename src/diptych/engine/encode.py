@@ -170,6 +170,7 @@ class Encoder(nn.Module):
         grouped: encode captions in groups of like length, which pays on a CPU.
         ema, teacher: the model's average and its first state, where they are needed.
         progress: share of the budget that is spent.
+        until: the share after which the token method rests.
     """
 
     def __init__(
@@ -183,7 +184,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.tokens, self.frozen_text, self.bf16 = model, tokens, frozen_text, bf16
-        self.grouped, self.progress = False, 0.0
+        self.grouped, self.progress, self.until = False, 0.0, 1.0
         self.draw = torch.Generator(model.device) if draw is None else draw
         # Held in a tuple: neither the objective's heads nor the copies are parameters of what ranks wrap.
         self._aside: tuple[Objective, Any, Any] = (objective, None, None)
@@ -199,14 +200,15 @@ class Encoder(nn.Module):
         objective, ema, teacher = self._aside
         none_B1 = torch.zeros(len(image_BCHW), 1, device=image_BCHW.device)
         text_BL = None if self.frozen_text or not text_U.numel() else text_U[index_B]
-        see = See(self.model, image_BCHW, text_BL, self.draw, extra or {}, {}, none_B1, none_B1, ema, teacher, self.tokens)
+        tokens = self.tokens if self.progress < self.until else None
+        see = See(self.model, image_BCHW, text_BL, self.draw, extra or {}, {}, none_B1, none_B1, ema, teacher, tokens)
         see = replace(see, progress=self.progress, frozen_text=self.frozen_text)
         taps: dict[str, Tensor] = {}
         with torch.autocast(image_BCHW.device.type, torch.bfloat16, enabled=self.bf16):
-            if (look := getattr(self.tokens, "look", None)) is not None:
+            if (look := getattr(tokens, "look", None)) is not None:
                 look(see)
             if "image" in objective.uses:
-                image_BD, taps = self._image(image_BCHW)
+                image_BD, taps = self._image(image_BCHW, tokens)
                 see = replace(see, image_BD=image_BD.float())
             if "text" in objective.uses:
                 text_UD, text_taps = self._text(text_U)
@@ -216,9 +218,9 @@ class Encoder(nn.Module):
                 taps = {name: _wide(value) for name, value in objective.rows(replace(see, taps=taps)).items()}
         return Encoded(see.image_BD, see.text_BD, self.model.scale, self.model.bias, taps)  # type: ignore[arg-type]
 
-    def _image(self, image_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _image(self, image_BCHW: Tensor, tokens: TokenMethod | None) -> tuple[Tensor, dict[str, Tensor]]:
         model = self.model
-        pooled_BW, taps = model.image(model.normalise(image_BCHW), tokens=self.tokens, taps=self.image_taps - {"image.pooled"})
+        pooled_BW, taps = model.image(model.normalise(image_BCHW), tokens=tokens, taps=self.image_taps - {"image.pooled"})
         taps = dict(taps)
         if "image.pooled" in self.image_taps:
             taps["image.pooled"] = pooled_BW

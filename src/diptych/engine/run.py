@@ -108,10 +108,16 @@ class ObjectiveConfig(Part):
 
 
 class TokensConfig(Part):
-    """Which token method, by the id of its card, and its options; used in training only."""
+    """Which token method, by the id of its card, and its options; used in training only.
+
+    Args:
+        until: share of the budget after which pictures are read whole, as they will be in use. A tower that has never read what a method
+            leaves out answers worse to whole pictures (FLIP's unmasked tuning, arXiv:2212.00794, section 4).
+    """
 
     name: str
     options: Mapping[str, Any] = Field(default_factory=dict)
+    until: float = Field(default=1.0, gt=0.0, le=1.0)
 
 
 class OptimConfig(Part):

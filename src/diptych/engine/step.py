@@ -105,6 +105,7 @@ class Stepper:
         self.encoder = Encoder(
             model, tokens, objective, frozen_text, half_by_hardware(run.precision, ranks.device), torch.Generator(ranks.device)
         )
+        self.encoder.until = run.tokens.until if run.tokens else 1.0
         self.encoder.grouped = ranks.device.type == "cpu" and ranks.world == 1 and model.text.crops and hasattr(model.text, "encode")
         self.parts = 1 if run.data.micro is None else max(1, run.data.batch // ranks.world // run.data.micro)
         self.crops = self.parts == 1 or not text_taps
