@@ -12,7 +12,7 @@ import torch
 from common import Claim, Values, main
 from measures import retrieval, samples_of, texts, together, zero_shot
 from starts import FROZEN, SEEING, cropped, frozen, seeing
-from told import Placed, held
+from told import Cluttered, Placed, held
 
 from diptych.engine.run import ObjectiveConfig, Run, TokensConfig
 
@@ -21,15 +21,20 @@ SHARE = 0.625  # of the side: 20 of 32 pixels, so that a drawing touches 25 to 3
 GROUND = "Each drawing fills 0.625 of the picture's side, at a random place on a plain ground; asked of pictures made the same way."
 
 
-def placed(model: Any) -> dict[str, Values]:
+def placed(model: Any, kind: Any = Placed) -> dict[str, Values]:
     """Hits at 1 and 5 of drawings in unseen styles on a larger ground; concepts are resampled."""
-    samples, classes = held(Placed, "study/zero-shot", SHARE), samples_of("study/zero-shot")[1]
+    samples, classes = held(kind, "study/zero-shot", SHARE), samples_of("study/zero-shot")[1]
     target_N = torch.tensor([sample.label for sample in samples])
     hit_N5 = (model.encode_image(list(samples)) @ texts(model, list(classes)).T).topk(5).indices == target_N[:, None]
     return {
         "zero-shot top-1": Values.of(hit_N5[:, 0].double(), target_N),
         "zero-shot top-5": Values.of(hit_N5.any(1).double(), target_N),
     }
+
+
+def on_clutter(model: Any) -> dict[str, Values]:
+    """The same where the ground is a patchwork of other drawings of unseen styles."""
+    return placed(model, Cluttered)
 
 
 def vit(tokens: TokensConfig | None = None, objective: str = "clip") -> Run:
@@ -49,6 +54,8 @@ def claim(baseline: Run, method: Run, names: tuple[str, str], note: str, **more:
 
 
 RANDOM = TokensConfig(name="random-mask", options={"ratio": 0.5})
+
+ARMS = {"all": None, "random": RANDOM, "attentive": attentive(1.0), "efficient": attentive(0.5)}
 
 
 def on_a_ground() -> list[Claim]:
@@ -88,6 +95,57 @@ def only_cropped() -> list[Claim]:
     ]
 
 
+def whole_at_the_end(run: Run) -> Run:
+    """A run whose last two fifths read all patches."""
+    return run if run.tokens is None else run.model_copy(update={"tokens": run.tokens.model_copy(update={"until": 0.6})})
+
+
+def ending_whole() -> list[Claim]:
+    """Crops alone, ending on whole pictures: after attentive halves alone a tower names 0.20 of whole drawings and 0.22 of its halves."""
+    told = "Pictures are only cropped; from 0.6 of the steps on both arms read all patches (FLIP's unmasked tuning)."
+    crops = {name: whole_at_the_end(cropped(vit(tokens), 0.5)) for name, tokens in ARMS.items()}
+    return [
+        claim(crops["random"], crops["attentive"], ("a random half, then all", "an attentive half, then all"), told),
+        claim(
+            crops["all"],
+            crops["efficient"],
+            ("all patches, only cropped", "an attentive half, efficient, then all"),
+            f"{told} Holds where accuracy is not a point lower; the cost is to be at most 0.9.",
+            aim=-0.01,
+        ),
+    ]
+
+
+def cluttered() -> list[Claim]:
+    """On a ground of which no caption speaks and that is not empty: pieces of other drawings."""
+    told = (
+        "Each drawing fills 0.625 of the picture's side, at a random place on a patchwork of pieces of other drawings; asked of such "
+        "pictures, which the start saw too. Pictures are only cropped, to at least 0.9; from 0.6 of the steps on both arms read all "
+        "patches (FLIP's unmasked tuning)."
+    )
+    ground, seen = Cluttered("study/train", SHARE), seeing(on=Cluttered("study/train", SHARE), area=0.9)
+    base = cropped(seen.model_copy(update={"objective": ObjectiveConfig(name="clip")}), 0.9)
+    runs = {name: whole_at_the_end(base.model_copy(update={"tokens": tokens})) for name, tokens in ARMS.items()}
+    own: dict[str, Any] = {"measure": on_clutter, "dataset": lambda name: ground}
+    return [
+        claim(
+            runs["random"],
+            runs["attentive"],
+            ("a random half, then all, on clutter", "an attentive half, then all, on clutter"),
+            told,
+            **own,
+        ),
+        claim(
+            runs["all"],
+            runs["efficient"],
+            ("all patches, on clutter", "an attentive half, efficient, then all, on clutter"),
+            f"{told} Holds where accuracy is not a point lower; the cost is to be at most 0.9.",
+            aim=-0.01,
+            **own,
+        ),
+    ]
+
+
 def claims() -> list[Claim]:
     """The claims; the start is trained here where it is not there yet."""
     return [
@@ -122,4 +180,4 @@ def claims() -> list[Claim]:
 
 
 if __name__ == "__main__":
-    main(*claims(), *on_a_ground(), *only_cropped())
+    main(*claims(), *on_a_ground(), *only_cropped(), *ending_whole(), *cluttered())

@@ -11,7 +11,7 @@ from typing import Any
 from common import Claim, main
 from measures import rank_of_pictures, together, zero_shot
 from starts import FROZEN, WARM, cropped, frozen, warm
-from told import Unnamed
+from told import Shuffled, Unnamed
 
 from diptych.engine.run import ObjectiveConfig, Run
 
@@ -52,6 +52,14 @@ CROPPED = claim(
     "Pictures are only cropped, to at least 0.9 of them, as in the paper; the concepts of pairs are known.",
     names=("CLIP, only cropped", "CLOOB, only cropped"),
 )
+NOISY = claim(
+    cropped(warm(), 0.9),
+    WARM,
+    "Pairs as the web has them: four captions of ten belong to another picture, and no concept is known; pictures are only cropped, to at "
+    "least 0.9 of them. The setting was found on two of the training styles, held out, with one seed (+3.3 points).",
+    dataset=lambda name: Shuffled("study/train", 0.4),
+    names=("CLIP, noisy pairs", "CLOOB, noisy pairs"),
+)
 
 if __name__ == "__main__":
-    main(CLAIM, PAIRS, SMALL, CROPPED)
+    main(CLAIM, PAIRS, SMALL, CROPPED, NOISY)

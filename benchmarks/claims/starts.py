@@ -50,11 +50,25 @@ def warm(preset: str = "study-conv", steps: int = 200, batch: int = 128, data: s
     return Run(name="claim", **{**parts, **settings})
 
 
-def seeing(preset: str = "study-vit", steps: int = 300, batch: int = 128, data: str = "study/train", **settings: Any) -> Run:
-    """An image tower that sees already, trained on against mini's frozen text side: attention and views mean little before."""
+def seeing(
+    preset: str = "study-vit",
+    steps: int = 300,
+    batch: int = 128,
+    data: str = "study/train",
+    on: Any = None,
+    area: float = 0.0,
+    **settings: Any,
+) -> Run:
+    """An image tower that sees already, trained on against mini's frozen text side: attention and views mean little before.
+
+    Args:
+        on: the data set of the start, in place of ``study/train``.
+        area: where above 0, the start's pictures are only cropped, to at least this share of theirs.
+    """
     start = frozen(preset, steps=1000).model_copy(update={"seed": 100})
-    folder = cache_folder() / "starts" / key_of(start)
-    train_run(start, folder, False)
+    start = cropped(start, area) if area else start
+    folder = cache_folder() / "starts" / key_of(start, *([str(on.fingerprint())] if on is not None else []))
+    train_run(start, folder, False, on)
     parts: dict[str, Any] = {
         "init": InitConfig(from_=str(folder / "model"), freeze=("text", "text_projection")),
         "data": DataConfig(path=data, batch=batch, augment=AUGMENT, workers=0),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,7 +16,7 @@ from measures import texts
 from PIL import Image
 from starts import warm
 
-from diptych.core.rng import generator
+from diptych.core.rng import generator, seed_for
 from diptych.core.types import Sample
 from diptych.data.open import open as open_data
 from diptych.data.pictograms.scenes import SceneConfig, Scenes
@@ -103,6 +105,12 @@ class LongScenes(Dataset):
         return digest([self.base.fingerprint(), *self.forms])
 
 
+def drawing(sample: Sample) -> Image.Image:
+    """A sample's picture in memory, with its transparency."""
+    with Image.open(io.BytesIO(sample.image) if isinstance(sample.image, bytes) else sample.image) as opened:
+        return opened.convert("RGBA")
+
+
 class Placed(Dataset):
     """A set whose pictures are each placed on a larger transparent ground, smaller than it and at a place of their own.
 
@@ -116,19 +124,47 @@ class Placed(Dataset):
         self.ids = self.base.ids
         self.place = torch.rand(len(self.ids), 2, generator=generator(seed, "ground")).tolist()
 
+    def ground(self, index: int, side: int) -> Image.Image:
+        """What lies under the drawing of a sample."""
+        return Image.new("RGBA", (side, side), (255, 255, 255, 0))
+
     def sample(self, index: int) -> Sample:
         own = self.base.sample(index)
-        with Image.open(io.BytesIO(own.image) if isinstance(own.image, bytes) else own.image) as opened:
-            image = opened.convert("RGBA")
+        image = drawing(own)
         side = round(max(image.size) / self.share)
-        ground, (x, y) = Image.new("RGBA", (side, side), (255, 255, 255, 0)), self.place[index]
-        ground.paste(image, (round(x * (side - image.width)), round(y * (side - image.height))))
+        ground, (x, y) = self.ground(index, side), self.place[index]
+        ground.alpha_composite(image, (round(x * (side - image.width)), round(y * (side - image.height))))
         made = io.BytesIO()
         ground.save(made, "PNG", compress_level=1)
         return replace(own, image=made.getvalue())
 
     def fingerprint(self) -> str:
         return digest([self.base.fingerprint(), str(self.share), str(self.seed)])
+
+
+class Cluttered(Placed):
+    """:class:`Placed` on a patchwork of pieces of other drawings, of which no caption speaks: four by four tiles of the ground's side."""
+
+    TILES = 4
+
+    def __init__(self, name: str, share: float, seed: int = 0) -> None:
+        super().__init__(name, share, seed)
+        self.concepts = [self.base.sample(i).concept for i in range(len(self.ids))]
+
+    def ground(self, index: int, side: int) -> Image.Image:
+        """Each tile a quarter of another concept's drawing, at random; blank where the same concept was drawn."""
+        draw, cell = random.Random(seed_for(self.seed, "clutter", index)), -(-side // self.TILES)
+        ground = Image.new("RGBA", (side, side), (255, 255, 255, 255))
+        for column, row in itertools.product(range(self.TILES), repeat=2):
+            other = draw.randrange(len(self.ids))
+            x, y = draw.randrange(cell), draw.randrange(cell)
+            if self.concepts[other] != self.concepts[index]:
+                tile = drawing(self.base.sample(other)).resize((2 * cell, 2 * cell)).crop((x, y, x + cell, y + cell))
+                ground.alpha_composite(tile, (column * cell, row * cell))
+        return ground
+
+    def fingerprint(self) -> str:
+        return digest([super().fingerprint(), "cluttered"])
 
 
 @functools.cache
