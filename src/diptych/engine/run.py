@@ -112,7 +112,7 @@ class TokensConfig(Part):
 
     Args:
         until: share of the budget after which pictures are read whole, as they will be in use. A tower that has never read what a method
-            leaves out answers worse to whole pictures (FLIP's unmasked tuning, arXiv:2212.00794, section 4).
+            leaves out answers worse to whole pictures (FLIP's unmasked tuning, arXiv:2212.00794).
     """
 
     name: str
