@@ -6,6 +6,7 @@ Paper: ImageNet zero-shot 39.5 with an attentive half, 35.0 with a random half, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -58,68 +59,39 @@ RANDOM = TokensConfig(name="random-mask", options={"ratio": 0.5})
 ARMS = {"all": None, "random": RANDOM, "attentive": attentive(1.0), "efficient": attentive(0.5)}
 
 
-def on_a_ground() -> list[Claim]:
-    """The same questions where most of a picture is ground, of which no caption speaks: what an attentive mask is made for."""
-    own: dict[str, Any] = {"measure": placed, "dataset": lambda name: Placed("study/train", SHARE)}
-    return [
-        claim(vit(RANDOM), vit(attentive(1.0)), ("a random half, on a ground", "an attentive half, on a ground"), GROUND, **own),
-        claim(
-            vit(),
-            vit(attentive(0.5)),
-            ("all patches, on a ground", "an attentive half, efficient, on a ground"),
-            f"{GROUND} Holds where accuracy is not a point lower; the cost is to be at most 0.9.",
-            aim=-0.01,
-            **own,
-        ),
-        claim(vit(), vit(RANDOM), ("all patches, on a ground", "a random half, on a ground"), GROUND, **own),
-    ]
-
-
-def only_cropped() -> list[Claim]:
-    """The same questions with crops alone, the paper's augmentation of CLIP, under which these towers learn more in as many steps."""
-    told = "Pictures are only cropped, to at least half of them, as in the paper."
-
-    def gentle(tokens: TokensConfig | None = None) -> Run:
-        return cropped(vit(tokens), 0.5)
-
-    return [
-        claim(gentle(RANDOM), gentle(attentive(1.0)), ("a random half, only cropped", "an attentive half, only cropped"), told),
-        claim(
-            gentle(),
-            gentle(attentive(0.5)),
-            ("all patches, only cropped", "an attentive half, efficient, only cropped"),
-            f"{told} Holds where accuracy is not a point lower; the cost is to be at most 0.9.",
-            aim=-0.01,
-        ),
-        claim(gentle(), gentle(RANDOM), ("all patches, only cropped", "a random half, only cropped"), told),
-    ]
-
-
 def whole_at_the_end(run: Run) -> Run:
     """A run whose last two fifths read all patches."""
     return run if run.tokens is None else run.model_copy(update={"tokens": run.tokens.model_copy(update={"until": 0.6})})
 
 
+def asked(arms: Mapping[str, Run], told: str, whole: str, half: str, **own: Any) -> list[Claim]:
+    """The three questions of one setting; ``whole`` and ``half`` are what the names of arms with all and with half the patches end on."""
+    efficient = f"{told} Holds where accuracy is not a point lower; the cost is to be at most 0.9."
+    everything, chance = f"all patches{whole}", f"a random half{half}"
+    return [
+        claim(arms["random"], arms["attentive"], (chance, f"an attentive half{half}"), told, **own),
+        claim(arms["all"], arms["efficient"], (everything, f"an attentive half, efficient{half}"), efficient, aim=-0.01, **own),
+        claim(arms["all"], arms["random"], (everything, chance), told, **own),
+    ]
+
+
+def on_a_ground() -> list[Claim]:
+    """The same questions where most of a picture is ground, of which no caption speaks: what an attentive mask is made for."""
+    own: dict[str, Any] = {"measure": placed, "dataset": lambda name: Placed("study/train", SHARE)}
+    return asked({name: vit(tokens) for name, tokens in ARMS.items()}, GROUND, ", on a ground", ", on a ground", **own)
+
+
+def only_cropped() -> list[Claim]:
+    """The same questions with crops alone, the paper's augmentation of CLIP, under which these towers learn more in as many steps."""
+    told = "Pictures are only cropped, to at least half of them, as in the paper."
+    return asked({name: cropped(vit(tokens), 0.5) for name, tokens in ARMS.items()}, told, ", only cropped", ", only cropped")
+
+
 def ending_whole() -> list[Claim]:
     """Crops alone, ending on whole pictures: after attentive halves alone a tower names 0.20 of whole drawings and 0.22 of its halves."""
     told = "Pictures are only cropped; from 0.6 of the steps on both arms read all patches (FLIP's unmasked tuning)."
-    crops = {name: whole_at_the_end(cropped(vit(tokens), 0.5)) for name, tokens in ARMS.items()}
-    return [
-        claim(crops["random"], crops["attentive"], ("a random half, then all", "an attentive half, then all"), told),
-        claim(
-            crops["all"],
-            crops["random"],
-            ("all patches, only cropped", "a random half, then all"),
-            f"{told} What removing them costs then.",
-        ),
-        claim(
-            crops["all"],
-            crops["efficient"],
-            ("all patches, only cropped", "an attentive half, efficient, then all"),
-            f"{told} Holds where accuracy is not a point lower; the cost is to be at most 0.9.",
-            aim=-0.01,
-        ),
-    ]
+    arms = {name: whole_at_the_end(cropped(vit(tokens), 0.5)) for name, tokens in ARMS.items()}
+    return asked(arms, told, ", only cropped", ", then all")
 
 
 def cluttered() -> list[Claim]:
@@ -129,8 +101,8 @@ def cluttered() -> list[Claim]:
         "pictures, which the start saw too. Pictures are only cropped, to at least 0.9; from 0.6 of the steps on both arms read all "
         "patches (FLIP's unmasked tuning)."
     )
-    ground, seen = Cluttered("study/train", SHARE), seeing(on=Cluttered("study/train", SHARE), area=0.9)
-    base = cropped(seen.model_copy(update={"objective": ObjectiveConfig(name="clip")}), 0.9)
+    ground = Cluttered("study/train", SHARE)
+    base = cropped(seeing(on=ground, area=0.9, objective=ObjectiveConfig(name="clip")), 0.9)
     halves = [whole_at_the_end(base.model_copy(update={"tokens": tokens})) for tokens in (RANDOM, attentive(1.0))]
     names = ("a random half, then all, on clutter", "an attentive half, then all, on clutter")
     return [claim(*halves, names, told, measure=on_clutter, dataset=lambda name: ground)]
